@@ -1,0 +1,1 @@
+"""Find the webs of accounts that work one queue."""

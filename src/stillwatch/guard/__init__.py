@@ -1,0 +1,1 @@
+"""The gateway in front of a model: record, decide, act."""

@@ -1,0 +1,1 @@
+"""One Model protocol: over HTTP, local, replayed or fake."""

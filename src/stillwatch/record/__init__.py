@@ -1,0 +1,1 @@
+"""The spine: exchanges, their journal, their store and their privacy."""

@@ -1,0 +1,1 @@
+"""Tables and self-contained HTML pages from plain data."""

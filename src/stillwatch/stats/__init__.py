@@ -1,0 +1,1 @@
+"""Pure statistics: p-values, e-values, intervals, multiple testing and curve fits."""

@@ -1,0 +1,1 @@
+"""Prompt skeletons, n-gram hashing and mergeable sketches."""

@@ -1,0 +1,1 @@
+"""Evidence that a suspect model was trained on your answers."""
