@@ -1,11 +1,14 @@
 """What linters cannot hold: sizes, names, and directions."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import stillwatch
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py")) + sorted((ROOT / "bench").rglob("*.py"))
@@ -53,3 +56,9 @@ def test_light_start(module: str) -> None:
     """The command line, detect and guard start without torch."""
     code = f"import sys, stillwatch.{module}; sys.exit('torch' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+def test_tested_what_was_built() -> None:
+    """With STILLWATCH_FROM set, the tests import the built wheel and not the source tree."""
+    wanted = os.environ.get("STILLWATCH_FROM", str(ROOT / "src"))
+    assert Path(stillwatch.__file__).is_relative_to(wanted)

@@ -1,0 +1,64 @@
+# `make siege` runs the contest, `make test` every test; both set up what they need in .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= siege-out
+ARGS   ?=
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help siege siege-quick test test-quick test-wheel lint format bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Stillwatch with torch (a minute or more, once)"
+	$(PIP) --editable '.[train]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Stillwatch with torch and the test tools (a minute or more, once)"
+	$(PIP) --editable '.[train,dev]'
+	@touch $@ $(VENV)/.run
+
+siege: $(VENV)/.run  ## the contest on loopback; ends in siege-out/moat.html
+	$(BIN)/stillwatch siege --out $(OUT) $(ARGS)
+
+siege-quick: $(VENV)/.run  ## a smaller contest
+	$(BIN)/stillwatch siege --quick --out $(OUT) $(ARGS)
+
+test: $(VENV)/.dev  ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+test-quick: $(VENV)/.dev  ## the tests that train nothing
+	$(BIN)/python -m pytest -m 'not slow and not browser' $(ARGS)
+
+test-wheel: $(VENV)/.dev  ## the quick tests against the built wheel, not the source tree
+	rm -rf build/wheel dist
+	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+	$(PIP) --no-deps --target build/wheel dist/*.whl
+	STILLWATCH_FROM=$(CURDIR)/build/wheel PYTHONPATH=$(CURDIR)/build/wheel \
+	  $(BIN)/python -m pytest -m 'not slow and not browser' tests $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff, mypy and the direction of imports
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev  ## let ruff rewrite the layout
+	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix src tests bench
+
+bench: $(VENV)/.dev  ## the measurements behind LOG.md
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove what this Makefile made
+	rm -rf $(VENV) build dist
