@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -18,21 +17,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from stillwatch.siege.watcher import Watcher
+
 #: Plain lines are printed each time this share of a stage is done.
 PLAIN_STEP = 0.25
-
-
-class Watcher(Protocol):
-    """Is told how far the work is."""
-
-    def stage(self, name: str, total: int | None = None) -> None:
-        """Begin a stage; `total` is the count of its steps when it is known."""
-
-    def advance(self, name: str, done: int, note: str = "") -> None:
-        """Say how many steps of a stage are done, with a word on them."""
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
 
 
 class BarWatcher:
