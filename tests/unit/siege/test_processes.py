@@ -12,7 +12,7 @@ import pytest
 from stillwatch.errors import ConfigError, EnvironmentUnfitError
 from stillwatch.siege.processes import ProcessGroup
 
-ENTRIES = '''
+ENTRIES = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def hang(config, on_ready):
 
 def end_later(config, on_ready):
     on_ready(1)
-'''
+"""
 PARENT = """
 import sys, threading, time
 sys.path.insert(0, sys.argv[1])
@@ -72,6 +72,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a module of process entries that a spawned child can import."""
     (tmp_path / "entries.py").write_text(ENTRIES)
     monkeypatch.syspath_prepend(str(tmp_path))
     import entries
@@ -81,6 +82,7 @@ def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def runs(pid: int) -> bool:
+    """Say whether a process is alive (a zombie is not)."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except FileNotFoundError:
@@ -89,6 +91,7 @@ def runs(pid: int) -> bool:
 
 
 def ends(pid: int) -> bool:
+    """Wait for a process to end."""
     for _ in range(200):
         if not runs(pid):
             return True
@@ -175,5 +178,5 @@ def test_children_die_with_their_parent(
         pids.append(int((tmp_path / "grandchild").read_text()))
         assert [True] * 3 == [runs(pid) for pid in pids]
         os.kill(parent.pid, number)
-        parent.wait()
+        parent.wait(timeout=30)
     assert [True] * 3 == [ends(pid) for pid in pids]
