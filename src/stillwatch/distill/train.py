@@ -1,0 +1,350 @@
+"""Train a small Llama on question-answer pairs: students, and the house teachers themselves.
+
+Muon for the matrices and AdamW for the rest, because at a few hundred steps Muon learns what AdamW
+does not begin to (docs/training.md). One thread and a fixed number of steps: the same pairs, recipe
+and torch version give the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatch.distill.muon import Muon
+from stillwatch.errors import extra, reject
+from stillwatch.model.folder import (
+    ChatTokenizer,
+    EncodedPair,
+    GenerationDefaults,
+    save_model,
+)
+
+#: Batches whose pairs are sorted by length together; more saves padding and shuffles less.
+_BUCKET_BATCHES = 24
+
+
+class Pair(NamedTuple):
+    """One training example.
+
+    Attributes:
+        question: the user turn; only its last non-empty line is read; "" for plain text.
+        answer: the answer to learn.
+    """
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class StudentShape:
+    """The size of a model.
+
+    Attributes:
+        width: of the residual stream; a multiple of 2 x heads.
+        layers: decoder layers (count).
+        heads: attention heads (count).
+        context: longest exchange in tokens (count).
+    """
+
+    width: int
+    layers: int
+    heads: int = 4
+    context: int = 256
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the defaults are the measured ones (docs/training.md).
+
+    Attributes:
+        steps: optimizer steps (count).
+        batch_size: pairs a step (count).
+        learning_rate: peak, for Muon and AdamW alike.
+        prompt_loss: weight of the language-model loss over all tokens, beside the answers' loss.
+        warmup: share of the steps in which the rate rises linearly; it then falls linearly to 0.
+        weight_decay: of the matrices.
+        seed: of the initial weights and of the order of the pairs.
+        defaults: the sampling defaults written into the model folder.
+    """
+
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 4e-3
+    prompt_loss: float = 0.3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    seed: int = 0
+    defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run came to.
+
+    Attributes:
+        folder: the model folder.
+        n_parameters: trained weights (count).
+        n_pairs: pairs it was given (count).
+        n_tokens: tokens it was shown, padding excluded (count).
+        losses: mean loss of each step, nats a token, shape (steps,).
+        cpu_s: processor time of this process, in seconds; the one figure that does not repeat.
+    """
+
+    folder: Path
+    n_parameters: int
+    n_pairs: int
+    n_tokens: int
+    losses: npt.NDArray[np.float64]
+    cpu_s: float
+
+
+class Batch(NamedTuple):
+    """Pairs of one step, right-padded.
+
+    Attributes:
+        token_ids: shape (n_rows, length), int64, padded with `pad_id`.
+        is_token: shape (n_rows, length), bool: a target that counts for the prompt loss.
+        is_answer: shape (n_rows, length), bool: a target inside an answer, its `<eos>` included.
+    """
+
+    token_ids: npt.NDArray[np.int64]
+    is_token: npt.NDArray[np.bool_]
+    is_answer: npt.NDArray[np.bool_]
+
+
+def train_student(
+    pairs: Sequence[Pair],
+    *,
+    tokenizer: Path,
+    shape: StudentShape,
+    recipe: Recipe,
+    out: Path,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TrainingResult:
+    """Train a model from nothing on pairs and write its folder atomically.
+
+    Args:
+        pairs: at least one; shown in shuffled epochs until the steps are done.
+        tokenizer: a `tokenizer.json` or a model folder; copied into `out`.
+        shape: the model's size.
+        recipe: steps, rates and seed.
+        out: the model folder to write; one that exists is replaced.
+        on_step: called with the steps done and the loss in nats a token.
+
+    Returns:
+        What the run came to.
+    """
+    with extra("train"):
+        import torch
+    chat = ChatTokenizer(tokenizer)
+    encoded = _encode(pairs, chat, context=shape.context)
+    if recipe.steps < 1:
+        reject("train_student", "steps", "at least 1", got=recipe.steps)
+    losses = np.zeros(recipe.steps)
+    n_tokens, started = 0, time.process_time()
+    with _one_thread():
+        model = _new_model(chat, shape, recipe.seed)
+        optimizer = _Optimizer(model, recipe)
+        batches = batch_pairs(encoded, pad_id=chat.pad_id, recipe=recipe)
+        for step, batch in zip(range(recipe.steps), batches, strict=False):
+            loss = _loss(model, batch, recipe.prompt_loss)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step(rate_at(step, recipe))
+            losses[step] = loss.item()
+            n_tokens += int(batch.is_token.sum())
+            if on_step is not None:
+                on_step(step + 1, float(losses[step]))
+    save_model(model, tokenizer=chat, defaults=recipe.defaults, out=out)
+    size = sum(p.numel() for p in model.parameters())
+    cpu_s = time.process_time() - started
+    return TrainingResult(out, size, len(pairs), n_tokens, losses, cpu_s)
+
+
+def train_on_text(
+    texts: Sequence[str],
+    *,
+    tokenizer: Path,
+    shape: StudentShape,
+    recipe: Recipe,
+    out: Path,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TrainingResult:
+    """Train on plain text: each text is the answer to an empty question.
+
+    Args:
+        texts: at least one; each no longer than the context.
+        tokenizer: as for `train_student`.
+        shape: the model's size.
+        recipe: steps, rates and seed.
+        out: the model folder to write.
+        on_step: called with the steps done and the loss in nats a token.
+
+    Returns:
+        What the run came to.
+    """
+    pairs = [Pair("", text) for text in texts]
+    return train_student(
+        pairs, tokenizer=tokenizer, shape=shape, recipe=recipe, out=out, on_step=on_step
+    )
+
+
+def rate_at(step: int, recipe: Recipe) -> float:
+    """The learning rate of a step: linear rise, then linear fall to zero.
+
+    Args:
+        step: from 0.
+        recipe: its peak, steps and warm-up.
+
+    Returns:
+        The rate.
+
+    Example:
+        >>> [round(rate_at(s, Recipe(10, warmup=0.2, learning_rate=1.0)), 2) for s in (0, 1, 2, 9)]
+        [0.5, 1.0, 1.0, 0.12]
+    """
+    rise = max(1, round(recipe.warmup * recipe.steps))
+    if step < rise:
+        return recipe.learning_rate * (step + 1) / rise
+    return recipe.learning_rate * (recipe.steps - step) / (recipe.steps - rise)
+
+
+def batch_pairs(encoded: Sequence[EncodedPair], *, pad_id: int, recipe: Recipe) -> Iterator[Batch]:
+    """Yield batches of like length without end, in an order fixed by the recipe's seed.
+
+    Every pair is shown once an epoch. Fewer pairs than a batch are repeated to fill it.
+
+    Args:
+        encoded: at least one pair.
+        pad_id: fills rows to the longest of their batch.
+        recipe: its batch size and seed.
+
+    Yields:
+        One batch a step.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    lengths = np.array([len(pair.token_ids) for pair in encoded])
+    size = recipe.batch_size
+    span = size * _BUCKET_BATCHES
+    waiting = np.zeros(0, dtype=np.int64)
+    while True:
+        while len(waiting) < span:
+            waiting = np.concatenate([waiting, rng.permutation(len(encoded))])
+        bucket, waiting = waiting[:span], waiting[span:]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        for start in rng.permutation(np.arange(0, span, size)):
+            yield pad_batch([encoded[i] for i in bucket[start : start + size]], pad_id=pad_id)
+
+
+def pad_batch(pairs: Sequence[EncodedPair], *, pad_id: int) -> Batch:
+    """Lay pairs out as one batch and mark which targets count.
+
+    Args:
+        pairs: the rows.
+        pad_id: fills rows to the longest.
+
+    Returns:
+        The batch; the first token of a row is never a target.
+    """
+    length = max(len(pair.token_ids) for pair in pairs)
+    token_ids = np.full((len(pairs), length), pad_id, dtype=np.int64)
+    is_token = np.zeros((len(pairs), length), dtype=bool)
+    is_answer = np.zeros((len(pairs), length), dtype=bool)
+    for i, (ids, n_prompt) in enumerate(pairs):
+        token_ids[i, : len(ids)] = ids
+        is_token[i, 1 : len(ids)] = True
+        is_answer[i, n_prompt : len(ids)] = True
+    return Batch(token_ids, is_token, is_answer)
+
+
+def _encode(pairs: Sequence[Pair], chat: ChatTokenizer, *, context: int) -> list[EncodedPair]:
+    if not pairs:
+        reject("train_student", "pairs", "at least one", got=0)
+    encoded = [chat.encode_pair(pair.question, pair.answer) for pair in pairs]
+    longest = max(len(pair.token_ids) for pair in encoded)
+    if longest > context:
+        hint = "raise the shape's context or leave long pairs out"
+        reject("train_student", "pairs", f"at most {context} tokens long", got=longest, hint=hint)
+    return encoded
+
+
+def _new_model(chat: ChatTokenizer, shape: StudentShape, seed: int) -> Any:
+    with extra("train"):
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+    if shape.width % (2 * shape.heads):
+        reject("StudentShape", "width", f"a multiple of {2 * shape.heads}", got=shape.width)
+    config = LlamaConfig(
+        vocab_size=chat.vocab_size,
+        hidden_size=shape.width,
+        intermediate_size=8 * math.ceil(shape.width / 3),  # SwiGLU's 8/3, in whole eights
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.context,
+        bos_token_id=chat.bos_id,
+        eos_token_id=chat.eos_id,
+        pad_token_id=chat.pad_id,
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config).train()
+
+
+class _Optimizer:
+    """Muon for the matrices, AdamW for the embedding and the norms, at one learning rate."""
+
+    def __init__(self, model: Any, recipe: Recipe) -> None:
+        import torch
+
+        named = list(model.named_parameters())
+        matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+        others = [p for name, p in named if p.ndim != 2 or "embed" in name]
+        self._muon = Muon(matrices, weight_decay=recipe.weight_decay)
+        self._adamw = torch.optim.AdamW(others, weight_decay=0.0, betas=(0.9, 0.95), foreach=True)
+
+    def step(self, learning_rate: float) -> None:
+        """Take one step and forget the gradients."""
+        for group in self._adamw.param_groups:
+            group["lr"] = learning_rate
+        self._adamw.step()
+        self._adamw.zero_grad(set_to_none=True)
+        self._muon.step(learning_rate)
+
+
+def _loss(model: Any, batch: Batch, prompt_loss: float) -> Any:
+    import torch
+
+    ids = torch.from_numpy(batch.token_ids)
+    # Right padding under a causal mask: no real token ever looks at a pad, so no mask is needed.
+    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    flat, targets = logits.flatten(0, 1), ids[:, 1:].flatten()
+    nats = torch.nn.functional.cross_entropy(flat, targets, reduction="none")
+    is_answer = torch.from_numpy(batch.is_answer[:, 1:]).flatten()
+    loss = nats[is_answer].mean()
+    if prompt_loss > 0:
+        is_token = torch.from_numpy(batch.is_token[:, 1:]).flatten()
+        loss = loss + prompt_loss * nats[is_token].mean()
+    return loss
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one thread: sums in one order, and several processes do not fight (10-25 x)."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
