@@ -14,6 +14,7 @@ from stillwatch.cli.progress import watching
 
 @click.group("siege", invoke_without_command=True)
 @click.option("--quick", is_flag=True, help="A smaller world and fewer students.")
+@click.option("--tiny", is_flag=True, hidden=True, help="Seconds long, for tests.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the whole run.")
 @click.option(
     "--out",
@@ -25,8 +26,15 @@ from stillwatch.cli.progress import watching
 @click.option("--retrain", is_flag=True, help="Train the house teachers again instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
-def command(
-    ctx: click.Context, *, quick: bool, seed: int, out: Path, retrain: bool, as_json: bool
+def command(  # noqa: PLR0913 - one parameter an option
+    ctx: click.Context,
+    *,
+    quick: bool,
+    tiny: bool,
+    seed: int,
+    out: Path,
+    retrain: bool,
+    as_json: bool,
 ) -> None:
     """Let honest users and a simulated campaign use a model of yours on loopback, and report.
 
@@ -49,7 +57,7 @@ def command(
     from stillwatch.siege.loop import run_siege
     from stillwatch.siege.settings import SiegeSettings
 
-    settings = SiegeSettings.of(seed=seed, quick=quick)
+    settings = SiegeSettings.tiny(seed=seed) if tiny else SiegeSettings.of(seed=seed, quick=quick)
     line = " ".join(["stillwatch", *sys.argv[1:]])
     with watching(quiet=as_json) as watcher:
         report = run_siege(settings, out, command=line, watcher=watcher)

@@ -39,6 +39,7 @@ class Job:
         questions: fixed before anything is trained.
         seed: of the training and of the draws.
         out: folder to write the student to.
+        steps: optimizer steps; None takes those of the recipe.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Job:
     questions: tuple[str, ...]
     seed: int
     out: Path
+    steps: int | None = None
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -113,20 +115,21 @@ def run_job(job: Job) -> Trained:
         What came of it.
     """
     started = time.process_time()
-    folder, size, steps, final_loss = house_teacher("house-skills"), 0, 0, None
+    folder, steps, final_loss = house_teacher("house-skills"), 0, None
     if job.kind != "teacher":
         if not job.pairs:
             return Trained(job.name, 0, 0, 0, None, 0.0, [""] * len(job.questions))
         result = _train(job)
-        folder, size, steps = result.folder, result.n_parameters, len(result.losses)
+        folder, steps = result.folder, len(result.losses)
         final_loss = float(result.losses[-max(1, steps // 10) :].mean())
+    model = LocalModel.load(folder)
     return Trained(
         name=job.name,
         n_pairs=len(job.pairs),
-        n_parameters=size,
+        n_parameters=model.n_parameters,
         steps=steps,
         final_loss=final_loss,
-        answers=_ask(folder, job),
+        answers=_ask(model, folder, job),
         cpu_s=time.process_time() - started,
     )
 
@@ -135,15 +138,14 @@ def _train(job: Job) -> TrainingResult:
     is_prose = job.kind == "prose"
     shape, recipe = PROSE_STUDENT if is_prose else SKILLS_STUDENT
     teacher = house_teacher("house-prose" if is_prose else "house-skills")
-    recipe = replace(recipe, seed=job.seed)
+    recipe = replace(recipe, seed=job.seed, steps=job.steps or recipe.steps)
     return train_student(job.pairs, tokenizer=teacher, shape=shape, recipe=recipe, out=job.out)
 
 
-def _ask(folder: Path, job: Job) -> list[str]:
+def _ask(model: LocalModel, folder: Path, job: Job) -> list[str]:
     if job.kind == "prose":
         answered = ask_suspect(folder, job.questions, seed=job.seed * 1_000_003)
         return [pair.answer for pair in answered]
-    model = LocalModel.load(folder)
     rows = [
         GenerationRow(
             prompt_ids=model.encode_question(question),

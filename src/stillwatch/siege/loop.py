@@ -145,7 +145,7 @@ def _skill_jobs(
     settings: SiegeSettings, run: Path, kept: dict[str, Sequence[Exchange]]
 ) -> tuple[list[Job], list[tuple[str, str, int, dict[str, int]]]]:
     """Plan the skill students: nested prefixes of the record with the wall off, all of it on."""
-    asked = world_config(settings).campaign.skills
+    asked, steps = world_config(settings).campaign.skills, settings.student_steps
     questions = tuple(item.question for item in _items(settings))
     jobs, students = [], []
     for wall in ("off", "on"):
@@ -159,9 +159,9 @@ def _skill_jobs(
             for seed in settings.seeds:
                 name = f"{wall}-{budget}-{seed}"
                 out = run / "students" / name
-                jobs.append(Job(name, "skills", pairs, questions, seed=seed, out=out))
+                jobs.append(Job(name, "skills", pairs, questions, seed=seed, out=out, steps=steps))
                 students.append((name, wall, seed, counts))
-    jobs.append(Job("teacher", "teacher", (), questions, seed=0, out=run / "students"))
+    jobs.append(Job("teacher", "teacher", (), questions, seed=0, out=run, steps=None))
     return jobs, students
 
 
@@ -172,9 +172,18 @@ def _prose_jobs(
     questions = suspect_questions(settings.prose_outputs, seed=settings.seed + _QUESTION_SEED)
     marked = [Pair(x.tags["line"], x.answer) for x in kept["on"] if x.tags["skill"] == "prose"]
     innocent = innocent_pairs(max(1, len(marked)), seed=settings.seed + _INNOCENT_SEED)
+    steps = settings.prose_steps
     return [
-        Job(name, "prose", tuple(pairs), tuple(questions), seed=seed, out=run / "students" / name)
-        for seed, (name, pairs) in enumerate([("marked", marked), ("innocent", innocent)])
+        Job(
+            name,
+            "prose",
+            tuple(pairs),
+            tuple(questions),
+            seed=settings.seed + number,
+            out=run / "students" / name,
+            steps=steps,
+        )
+        for number, (name, pairs) in enumerate([("marked", marked), ("innocent", innocent)])
     ]
 
 
@@ -199,7 +208,7 @@ def _describe_run(
 ) -> dict[str, Any]:
     world = world_config(settings)
     return {
-        "mode": "quick" if settings.quick else "default",
+        "mode": settings.size,
         "seed": settings.seed,
         "days": world.days,
         "campaign_starts_day": world.campaign.first_day,

@@ -117,8 +117,10 @@ def world_config(settings: SiegeSettings) -> WorldConfig:
     Returns:
         Its configuration.
     """
-    if settings.quick:
+    if settings.size == "quick":
         return WorldConfig.quick(settings.seed)
+    if settings.size == "tiny":
+        return WorldConfig.tiny(settings.seed)
     return WorldConfig(seed=settings.seed)
 
 

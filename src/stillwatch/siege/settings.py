@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from stillwatch.errors import reject
 
@@ -47,23 +47,28 @@ class SiegeSettings:
 
     Attributes:
         seed: of the whole run.
-        quick: the smaller world and the shorter list of students.
+        size: of the world: default, quick (about a third of it) or tiny (for tests: it shows that
+            everything works together, and nothing else).
         budgets: questions of the asked skills that students are trained on, nested, ascending; the
             whole of what the campaign got is always added as the last point.
         seeds: training seeds at each budget.
         held_out: held-out questions per skill.
         prose_outputs: outputs asked of each suspect.
         decoys: wrong keys that each suspect is tested with.
+        student_steps: optimizer steps of a student of skills; None takes those of the recipe.
+        prose_steps: the same for the suspects of the prose test.
         prices: what an answer costs.
     """
 
     seed: int = 0
-    quick: bool = False
+    size: Literal["default", "quick", "tiny"] = "default"
     budgets: tuple[int, ...] = (150, 400, 1_000)
     seeds: tuple[int, ...] = (0, 1)
     held_out: int = 300
-    prose_outputs: int = 400
-    decoys: int = 300
+    prose_outputs: int = 1_000
+    decoys: int = 999
+    student_steps: int | None = None
+    prose_steps: int | None = None
     prices: Prices = field(default_factory=Prices)
 
     def __post_init__(self) -> None:
@@ -73,7 +78,7 @@ class SiegeSettings:
             reject("siege", "--seed", "0 or greater", got=self.seed)
 
     @classmethod
-    def of(cls, *, seed: int, quick: bool) -> SiegeSettings:
+    def of(cls, *, seed: int = 0, quick: bool = False) -> SiegeSettings:
         """Choose the sizes of the default or the quick run.
 
         Args:
@@ -84,8 +89,32 @@ class SiegeSettings:
             The settings.
         """
         if quick:
-            return cls(seed=seed, quick=True, budgets=(300,), seeds=(0,), held_out=150)
+            return cls(
+                seed=seed, size="quick", budgets=(300,), seeds=(0,), held_out=150, prose_steps=200
+            )
         return cls(seed=seed)
+
+    @classmethod
+    def tiny(cls, *, seed: int = 0) -> SiegeSettings:
+        """Choose a run of seconds, in which nothing is learnt.
+
+        Args:
+            seed: of the whole run, 0 or greater.
+
+        Returns:
+            The settings.
+        """
+        return cls(
+            seed=seed,
+            size="tiny",
+            budgets=(20,),
+            seeds=(0,),
+            held_out=10,
+            prose_outputs=20,
+            decoys=40,
+            student_steps=20,
+            prose_steps=20,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Give the settings as plain data for run.json."""

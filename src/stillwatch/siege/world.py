@@ -74,6 +74,29 @@ class WorldConfig:
             campaign=campaign,
         )
 
+    @classmethod
+    def tiny(cls, seed: int = 0) -> WorldConfig:
+        """Choose a world of three days, big enough to go through every motion.
+
+        Args:
+            seed: of everything that is drawn.
+
+        Returns:
+            The configuration.
+        """
+        campaign = CampaignSizes(
+            workers=12, skill_questions=80, prose_questions=60, first_day=0.5, days=3
+        )
+        return cls(
+            seed=seed,
+            days=3,
+            history_days=3,
+            scale=0.1,
+            honest_exchanges=200,
+            history_exchanges=200,
+            campaign=campaign,
+        )
+
 
 @dataclass(frozen=True)
 class Truth:
