@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from stillwatch import __version__
 from stillwatch.detect import DetectConfig, detect, write_findings
 from stillwatch.distill.train import Pair
+from stillwatch.guard.gateway import run_gateway
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.store import scan_store
 from stillwatch.report.moat_page import render_moat
@@ -25,15 +27,18 @@ from stillwatch.siege.prose import innocent_pairs, suspect_questions
 from stillwatch.siege.round import (
     HISTORY,
     SiegeKeys,
-    play_round,
+    play_rounds,
+    prepare_round,
     world_config,
     write_history,
+    write_round,
 )
 from stillwatch.siege.server import ServerConfig, run_model_server
 from stillwatch.siege.settings import SiegeSettings
 from stillwatch.siege.skills import SKILLS, held_out
 from stillwatch.siege.teachers import TEACHERS, house_teacher
 from stillwatch.siege.watcher import Unwatched, Watcher
+from stillwatch.siege.world import build_world
 
 #: Added to the run's seed for what must not share its draws.
 _HELD_OUT_SEED, _QUESTION_SEED, _INNOCENT_SEED = 101, 202, 303
@@ -75,21 +80,35 @@ def run_siege(
 
 
 def _play(settings: SiegeSettings, run: Path, watcher: Watcher) -> dict[str, Sequence[Exchange]]:
-    watcher.stage("drawing the world and its history")
-    write_history(settings, run)
-    watcher.stage("starting the model server")
+    """Play the world twice, the wall off and on, each round with processes of its own."""
     models = {name: house_teacher(name) for name in TEACHERS}
     config = ServerConfig(models=models, marks=SiegeKeys.of(settings.seed).marks)
-    kept: dict[str, Sequence[Exchange]] = {}
-    with ProcessGroup() as processes:
-        port = processes.start("model server", run_model_server, config)
-        for wall in (False, True):
-            played = play_round(
-                settings, run, wall=wall, model_url=f"http://127.0.0.1:{port}", watcher=watcher
+    with ProcessGroup() as processes, ThreadPoolExecutor(2) as starters:
+        watcher.stage("drawing the world, starting the model servers")
+        servers = {
+            wall: starters.submit(processes.start, f"model server {wall}", run_model_server, config)
+            for wall in ("off", "on")
+        }
+        worlds = {wall: build_world(world_config(settings)) for wall in servers}
+        rounds = {
+            wall: prepare_round(
+                settings,
+                run / wall,
+                world=worlds[wall],
+                model_url=f"http://127.0.0.1:{server.result()}",
             )
-            kept["on" if wall else "off"] = played.record
-            processes.check()
-    return kept
+            for wall, server in servers.items()
+        }
+        write_history(rounds["off"])
+        watcher.stage("starting the gateways")
+        gateways = {
+            wall: starters.submit(processes.start, f"gateway {wall}", run_gateway, one.gateway)
+            for wall, one in rounds.items()
+        }
+        by_url = {f"http://127.0.0.1:{gateways[w].result()}": one for w, one in rounds.items()}
+        play_rounds(by_url, watcher)
+        processes.check()
+    return {wall: write_round(played) for wall, played in rounds.items()}
 
 
 def _find_campaigns(run: Path, watcher: Watcher) -> None:

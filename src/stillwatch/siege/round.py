@@ -8,9 +8,10 @@ the day and writes its verdicts, and only then the next day begins.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -18,20 +19,19 @@ import msgspec
 
 from stillwatch.errors import StillwatchError
 from stillwatch.guard.config import GuardConfig, LearnerConfig, Secrets
-from stillwatch.guard.gateway import run_gateway
 from stillwatch.guard.keys import Issued, write_key_table
 from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung
 from stillwatch.guard.learned import Learned
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.privacy import KeyedHash
 from stillwatch.record.store import compact, write_store
-from stillwatch.siege.drive import DriveSummary, drive
+from stillwatch.siege.asking import Planned
+from stillwatch.siege.drive import drive
 from stillwatch.siege.folder import write_json, write_lines
-from stillwatch.siege.processes import ProcessGroup
 from stillwatch.siege.server_config import MarkConfig
 from stillwatch.siege.settings import FIRST_DAY, SiegeSettings
 from stillwatch.siege.watcher import Watcher
-from stillwatch.siege.world import World, WorldConfig, build_world
+from stillwatch.siege.world import World, WorldConfig
 
 #: The wall of the contest. Answers of the skills model are too short to carry a mark, so it is
 #: throttled and then refused; prose can carry one, and the proof is worth more than a refusal.
@@ -43,6 +43,8 @@ RULES = (
     LadderRule("house-prose", (Rung("watermark"),)),
 )
 HISTORY = "history"
+#: Questions under way at a time: twice the driver's own choice fills the model server's batches.
+WINDOW = 128
 
 
 @dataclass(frozen=True)
@@ -95,17 +97,26 @@ class SiegeKeys:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round left in memory; the rest is in its folder.
+    """A round about to be played.
 
     Attributes:
-        world: the world as it was played.
-        record: what the campaign kept, in calendar order.
-        driven: how the driving went.
+        folder: where its record goes.
+        world: the world, fresh: a played one has other accounts left.
+        gateway: how its gateway is set up.
+        token: opens the gateway's admin routes.
+        learned: what the learner found, day by day, as the round goes on.
     """
 
+    folder: Path
     world: World
-    record: tuple[Exchange, ...]
-    driven: DriveSummary
+    gateway: GuardConfig
+    token: str
+    learned: list[Learned] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The name of its folder, off or on."""
+        return self.folder.name
 
 
 def world_config(settings: SiegeSettings) -> WorldConfig:
@@ -124,65 +135,89 @@ def world_config(settings: SiegeSettings) -> WorldConfig:
     return WorldConfig(seed=settings.seed)
 
 
-def write_history(settings: SiegeSettings, run: Path) -> None:
+def prepare_round(settings: SiegeSettings, folder: Path, *, world: World, model_url: str) -> Round:
+    """Set a round's gateway up.
+
+    Args:
+        settings: for the keys.
+        folder: where the round is written; its name, off or on, says whether verdicts are acted on.
+        world: fresh, for this round alone.
+        model_url: the model server.
+
+    Returns:
+        The round.
+    """
+    folder.mkdir(parents=True)
+    keys = SiegeKeys.of(settings.seed)
+    config = _gateway_config(world, keys, folder=folder, model_url=model_url)
+    return Round(folder, world, config, keys.admin_token)
+
+
+def write_history(prepared: Round) -> None:
     """Write the honest days before the contest, which detection is calibrated on.
 
     Args:
-        settings: seed and size.
-        run: the run's folder.
+        prepared: any round of the run; they share the past.
     """
-    hasher = KeyedHash(SiegeKeys.of(settings.seed).hash_key)
-    write_store(run / HISTORY, build_world(world_config(settings)).history(hasher))
+    hasher = KeyedHash(prepared.gateway.secrets.hash_key)
+    write_store(prepared.folder.parent / HISTORY, prepared.world.history(hasher))
 
 
-def play_round(
-    settings: SiegeSettings, run: Path, *, wall: bool, model_url: str, watcher: Watcher
-) -> Round:
-    """Play one round and write its record, its learnings and what the campaign kept.
+def play_rounds(rounds: Mapping[str, Round], watcher: Watcher) -> None:
+    """Play rounds side by side; each has its own address, and none hears of another.
 
     Args:
-        settings: seed and size.
-        run: the run's folder; the round is written to `off` or `on` in it.
-        wall: whether verdicts are acted on.
-        model_url: the model server.
-        watcher: told how far it is.
+        rounds: gateway address -> the round behind it.
+        watcher: told how far they are together.
+
+    Raises:
+        EnvironmentUnfitError: nobody listens at an address.
+        StillwatchError: a gateway cannot learn.
+    """
+    plans = {url: _plan(prepared, url) for url, prepared in rounds.items()}
+    name = "users and campaign ask, with the wall off and on"
+    watcher.stage(name, total=sum(map(len, plans.values())))
+    done = dict.fromkeys(rounds, 0)
+
+    def told(url: str, count: int, at: float) -> None:
+        done[url] = count
+        watcher.advance(name, sum(done.values()), _day(at))
+
+    async def play() -> None:
+        async with asyncio.TaskGroup() as together:
+            for url, prepared in rounds.items():
+                on_progress = functools.partial(told, url)
+                together.create_task(
+                    _drive(prepared, plans[url], url, on_progress=on_progress, watcher=watcher)
+                )
+
+    try:
+        asyncio.run(play())
+    except ExceptionGroup as failed:
+        # One round's failure cancels the other; the first says why.
+        raise failed.exceptions[0] from None
+
+
+def write_round(played: Round) -> tuple[Exchange, ...]:
+    """Write what a round left: its record, its learnings, the truth, what the campaign kept.
+
+    Args:
+        played: the round, its gateway stopped.
 
     Returns:
-        What the caller goes on with.
+        What the campaign kept, in calendar order.
     """
-    folder = run / ("on" if wall else "off")
-    folder.mkdir(parents=True)
-    keys = SiegeKeys.of(settings.seed)
-    world = build_world(world_config(settings))
-    config = _gateway_config(world, keys, folder=folder, wall=wall, model_url=model_url)
-    with ProcessGroup() as processes:
-        port = processes.start("gateway", run_gateway, config)
-        base_url = f"http://127.0.0.1:{port}"
-        learned: list[Learned] = []
-        name = f"wall {'on' if wall else 'off'}: users and campaign ask"
-        driven = asyncio.run(
-            _drive(world, base_url, keys.admin_token, learned=learned, name=name, watcher=watcher)
-        )
-        processes.check()
-    compact(config.journal_path, folder / "store")
-    record = tuple(sorted(world.campaign.record, key=lambda x: (x.started_at, x.exchange_id)))
-    write_lines(folder / "copier.jsonl", list(record))
-    write_lines(folder / "learned.jsonl", list(learned))
-    truth = world.truth()
-    write_json(
-        folder / "truth.json",
-        {
-            "accounts": truth.accounts,
-            "requests": truth.requests,
-            "retired": sorted(world.campaign.retired),
-        },
-    )
-    return Round(world, record, driven)
+    campaign, truth = played.world.campaign, played.world.truth()
+    compact(played.gateway.journal_path, played.folder / "store")
+    record = tuple(sorted(campaign.record, key=lambda x: (x.started_at, x.exchange_id)))
+    write_lines(played.folder / "copier.jsonl", list(record))
+    write_lines(played.folder / "learned.jsonl", list(played.learned))
+    told = {"accounts": truth.accounts, "requests": truth.requests}
+    write_json(played.folder / "truth.json", told | {"retired": sorted(campaign.retired)})
+    return record
 
 
-def _gateway_config(
-    world: World, keys: SiegeKeys, *, folder: Path, wall: bool, model_url: str
-) -> GuardConfig:
+def _gateway_config(world: World, keys: SiegeKeys, *, folder: Path, model_url: str) -> GuardConfig:
     table = folder / "keys.jsonl"
     issued = [Issued(a.account, a.api_key, a.org) for a in world.accounts]
     write_key_table(table, issued, KeyedHash(keys.hash_key))
@@ -194,44 +229,50 @@ def _gateway_config(
         keys=table,
         trusted_hops=1,
         simulation=True,
-        ladder=Ladder(RULES, mode="enforce" if wall else "observe"),
+        ladder=Ladder(RULES, mode="enforce" if folder.name == "on" else "observe"),
         learner=LearnerConfig(
             every_s=0.0, reference=folder.parent / HISTORY, verdict_ttl_s=30 * DAY_S
         ),
     )
 
 
-async def _drive(
-    world: World,
-    base_url: str,
-    token: str,
-    *,
-    learned: list[Learned],
-    name: str,
-    watcher: Watcher,
-) -> DriveSummary:
-    plan = sorted(
+def _plan(prepared: Round, base_url: str) -> list[Planned]:
+    world = prepared.world
+    return sorted(
         [*world.honest_plan(), *world.campaign.plan(base_url)],
         key=lambda planned: (planned.at, planned.request_id),
     )
-    watcher.stage(name, total=len(plan))
-    actors = dict.fromkeys(world.campaign.accounts, world.campaign)
-    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {token}"}) as session:
+
+
+async def _drive(
+    prepared: Round,
+    plan: list[Planned],
+    base_url: str,
+    *,
+    on_progress: Callable[[int, float], None],
+    watcher: Watcher,
+) -> None:
+    campaign, learned = prepared.world.campaign, prepared.learned
+    actors = dict.fromkeys(campaign.accounts, campaign)
+    headers = {"authorization": f"Bearer {prepared.token}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
 
         async def on_day_end(until: float) -> None:
-            answer = await _learn(session, base_url, until)
-            learned.append(answer)
-            if answer.campaigns and not (len(learned) > 1 and learned[-2].campaigns):
-                day = round((until - FIRST_DAY) / DAY_S)
-                named = sum(len(c.accounts) for c in answer.campaigns)
-                watcher.say(f"  first alarm at the end of day {day}: {named} accounts named")
+            learned.append(await _learn(session, base_url, until))
+            if learned[-1].campaigns and not any(one.campaigns for one in learned[:-1]):
+                named = sum(len(c.accounts) for c in learned[-1].campaigns)
+                watcher.say(
+                    f"  wall {prepared.name}: first alarm at the end of {_day(until - 1.0)}, "
+                    f"{named} accounts named"
+                )
 
-        return await drive(
+        await drive(
             plan,
             actors,
             base_url=base_url,
+            window=WINDOW,
             on_day_end=on_day_end,
-            on_progress=lambda done, at: watcher.advance(name, done, _day(at)),
+            on_progress=on_progress,
         )
 
 
