@@ -77,24 +77,19 @@ def test_verify_holds_and_finds_a_change(run: Path) -> None:
 
 
 def test_a_second_run_is_the_same(run: Path, tmp_path: Path) -> None:
-    """The same seed gives the same record, campaigns, curve points and proof."""
+    """The same seed gives the same record, campaigns, curve points and proof; --json too."""
     again = tmp_path / "again"
-    assert 0 == _run("--tiny", "--seed", "3", "--out", str(again)).returncode
-    for report in (one, other) if (one := _report(run)) and (other := _report(again)) else ():
-        for path in ("run", "cost", "verify"):
-            del report[path]
+    done = _run("--tiny", "--seed", "3", "--json", "--out", str(again))
+    assert 0 == done.returncode, done.stderr
+    one, other = _report(run), _report(again)
+    assert other == json.loads(done.stdout)
+    assert [] == changed_files(again)
+    for report in (one, other):
+        for varies in ("run", "cost", "verify"):
+            del report[varies]
         report["copy"]["student"].pop("cpu_s")
     assert one == other
     assert (run / "on/copier.jsonl").read_bytes() == (again / "on/copier.jsonl").read_bytes()
-
-
-def test_json_is_the_report(tmp_path: Path) -> None:
-    """With --json standard output is the report and nothing else."""
-    out = tmp_path / "run"
-    done = _run("--tiny", "--json", "--out", str(out))
-    assert 0 == done.returncode, done.stderr
-    assert _report(out) == json.loads(done.stdout)
-    assert [] == changed_files(out)
 
 
 def _processes(mark: str) -> Iterator[int]:
@@ -108,8 +103,16 @@ def _processes(mark: str) -> Iterator[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads /proc")
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("after", ["drawing the world", "wall off: users", "training and asking"])
+@pytest.mark.parametrize(
+    ("sign", "after"),
+    [
+        (signal.SIGKILL, "drawing the world"),
+        (signal.SIGKILL, "users and campaign ask"),
+        (signal.SIGKILL, "training and asking"),
+        (signal.SIGTERM, "users and campaign ask"),
+        (signal.SIGINT, "training and asking"),
+    ],
+)
 def test_killing_leaves_nothing(sign: signal.Signals, after: str, tmp_path: Path) -> None:
     """Killed at any stage, the siege leaves no process behind and no half-written report."""
     mark, out = uuid.uuid4().hex, tmp_path / "run"

@@ -33,6 +33,7 @@ class Pool:
     topics: tuple[tuple[int, ...], ...]
 
     def of_topics(self, topics: tuple[int, ...]) -> list[str]:
+        """List the questions of some topics."""
         return [self.questions[i] for t in topics for i in self.topics[t]]
 
 
@@ -81,7 +82,10 @@ def _arena_users(d: Path) -> list[str]:
 
 
 def _arena_hard(d: Path) -> list[str]:
-    one = [r["turns"][0]["content"] for r in _jsonl(d / "human/arena_hard/v0.1_question.jsonl")]
+    one = [
+        r.get("prompt") or r["turns"][0]["content"]
+        for r in _jsonl(d / "human/arena_hard/v0.1_question.jsonl")
+    ]
     return one + [r["prompt"] for r in _jsonl(d / "human/arena_hard/v2.0_question.jsonl")]
 
 
@@ -136,15 +140,20 @@ _READERS = {
     "agentbench": _agentbench,
     "humaneval": lambda d: [
         json.loads(line)["prompt"]
-        for line in gzip.open(d / "harvest/code_pool/HumanEval.jsonl.gz", "rt")
+        for line in gzip.decompress(
+            (d / "harvest/code_pool/HumanEval.jsonl.gz").read_bytes()
+        ).splitlines()
     ],
 }
 
-_THINGS = (
-    "garden kettle bicycle violin harbour lantern orchard compass saddle pottery chess sailing "
-    "cheese beetle planet mortgage tunnel glacier opera pension vaccine carpet tractor sonnet "
-    "python database router battery marathon yoga castle dragon pirate bakery bridge camera"
-).split()
+_THINGS = tuple(
+    re.findall(
+        r"\w+",
+        "garden kettle bicycle violin harbour lantern orchard compass saddle pottery chess sailing "
+        "cheese beetle planet mortgage tunnel glacier opera pension vaccine carpet tractor sonnet "
+        "python database router battery marathon yoga castle dragon pirate bakery bridge camera",
+    )
+)
 _ASKS = (
     "how do i look after a {a} when the {b} is old",
     "what is the best {a} for a {b} under {n} euros",
@@ -160,12 +169,18 @@ _ASKS = (
 
 
 def home_made_pool(name: str, rng: np.random.Generator, n: int = 3000) -> Pool:
-    """Make questions from a small grammar, so that tests need no data folder."""
+    """Make questions from a small grammar, so that tests need no data folder.
+
+    The things of one question stand near each other in the list: a topic has words of its own.
+    """
     texts = []
     for _ in range(n):
-        a, b, c = rng.choice(_THINGS, 3, replace=False)
-        ask = _ASKS[int(rng.integers(len(_ASKS)))]
-        extra = " ".join(rng.choice(_THINGS, int(rng.integers(2, 6))))
-        texts.append(f"{ask.format(a=a, b=b, c=c, n=int(rng.integers(2, 999)))} {extra}")
+        centre = int(rng.integers(len(_THINGS)))
+        near = [_THINGS[(centre + step) % len(_THINGS)] for step in range(-4, 5)]
+        a, b, c = rng.choice(near, 3, replace=False)
+        ask = _ASKS[int(rng.integers(len(_ASKS)))].format(
+            a=a, b=b, c=c, n=int(rng.integers(2, 999))
+        )
+        texts.append(f"{ask} {' '.join(rng.choice(near, int(rng.integers(2, 6))))}")
     index = [tuple(i for i, t in enumerate(texts) if w in t.split()) for w in _THINGS]
     return Pool(name, tuple(texts), tuple(index))

@@ -77,6 +77,7 @@ class Account:
     past: list[str] = field(default_factory=list)
 
     def question(self, rng: np.random.Generator) -> str:
+        """Ask something: an old question, one of one's own topics, or anything."""
         if self.past and rng.random() < self.repeats:
             return self.past[int(rng.integers(len(self.past)))]
         own = self.pool.of_topics(self.topics)

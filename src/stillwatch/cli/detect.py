@@ -34,7 +34,7 @@ def command(
     stillwatch detect siege-out/off/store --reference siege-out/history --out found
     """  # noqa: D301 - click's own mark for lines that must not be wrapped
     from stillwatch.detect import DetectConfig, detect, write_findings
-    from stillwatch.record.logs import scan_logs
+    from stillwatch.logs.own import scan_logs
 
     findings = detect(
         scan_logs(logs),
@@ -57,6 +57,6 @@ def command(
     if not findings.campaigns:
         click.echo(
             f"no campaign at a false discovery rate of {fdr:g}; {len(findings.candidates)} groups "
-            f"were looked at, the least p-value possible here is {findings.smallest_p:.2g}"
+            f"were looked at, calibrated on {findings.n_anchors} honest accounts"
         )
     click.echo(f"\n{campaigns_path}\n{accounts_path}")

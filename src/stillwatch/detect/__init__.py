@@ -1,1 +1,31 @@
 """Find the webs of accounts that work one queue."""
+
+from stillwatch.detect.campaign import detect, find_campaigns
+from stillwatch.detect.config import DetectConfig, FoldConfig
+from stillwatch.detect.findings import (
+    AccountScore,
+    Campaign,
+    Candidate,
+    Evidence,
+    Findings,
+    write_findings,
+)
+from stillwatch.detect.fold import fold
+from stillwatch.detect.profile import Profiles, merge, no_profiles
+
+__all__ = [
+    "AccountScore",
+    "Campaign",
+    "Candidate",
+    "DetectConfig",
+    "Evidence",
+    "Findings",
+    "FoldConfig",
+    "Profiles",
+    "detect",
+    "find_campaigns",
+    "fold",
+    "merge",
+    "no_profiles",
+    "write_findings",
+]

@@ -12,15 +12,16 @@ from typing import Any
 
 from stillwatch import __version__
 from stillwatch.detect import DetectConfig, detect, write_findings
+from stillwatch.distill.points import write_points
 from stillwatch.distill.train import Pair
 from stillwatch.guard.gateway import run_gateway
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.store import scan_store
 from stillwatch.report.moat_page import render_moat
 from stillwatch.siege.copies import Job, Trained, run_jobs
-from stillwatch.siege.folder import staged_folder, write_json
+from stillwatch.siege.folder import staged_folder, write_json, write_lines
 from stillwatch.siege.moat import compute_moat
-from stillwatch.siege.moat.copy import SkillRun, Student
+from stillwatch.siege.moat.copy import Scored, SkillRun, Student, curve_points
 from stillwatch.siege.moat.proof import ProseRun
 from stillwatch.siege.processes import ProcessGroup
 from stillwatch.siege.prose import innocent_pairs, suspect_questions
@@ -39,6 +40,7 @@ from stillwatch.siege.skills import SKILLS, held_out
 from stillwatch.siege.teachers import TEACHERS, house_teacher
 from stillwatch.siege.watcher import Unwatched, Watcher
 from stillwatch.siege.world import build_world
+from stillwatch.trace.outputs import SuspectOutput
 
 #: Added to the run's seed for what must not share its draws.
 _HELD_OUT_SEED, _QUESTION_SEED, _INNOCENT_SEED = 101, 202, 303
@@ -150,6 +152,11 @@ def _make_copies(
             ),
         ),
     )
+    _write_points(run)
+    for job in prose:
+        answered = zip(job.questions, results[job.name].answers, strict=True)
+        rows = [SuspectOutput(answer, question) for question, answer in answered]
+        write_lines(run / "outputs" / f"{job.name}.jsonl", rows)
     write_json(
         run / "prose.json",
         ProseRun(
@@ -158,6 +165,11 @@ def _make_copies(
             marked_share=_marked_share(run, kept["on"]),
         ),
     )
+
+
+def _write_points(run: Path) -> None:
+    scored = Scored.read(run / "skills.json")
+    write_points(run / "points.jsonl", curve_points(scored), dict(scored.teacher))
 
 
 def _skill_jobs(

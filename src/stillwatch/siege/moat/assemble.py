@@ -10,7 +10,7 @@ import msgspec
 
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.store import count_exchanges
-from stillwatch.siege.folder import read_json, read_lines
+from stillwatch.siege.folder import digest, read_json, read_lines
 from stillwatch.siege.moat.checks import check_promises
 from stillwatch.siege.moat.copy import Scored, describe_copy
 from stillwatch.siege.moat.proof import describe_proof
@@ -74,7 +74,13 @@ def compute_moat(run: Path) -> dict[str, Any]:
             n_decoys=settings["decoys"],
         ),
         "not_tested": list(_NOT_TESTED),
-        "verify": {"command": f"stillwatch siege verify {told['out']}"},
+        "verify": {
+            "command": f"stillwatch siege verify {told['out']}",
+            "files": [
+                {"path": name, "sha256": digest(run / name), "bytes": (run / name).stat().st_size}
+                for name in _READ
+            ],
+        },
     }
     return report | {"checks": check_promises(report)}
 
@@ -83,6 +89,19 @@ _RUN_FIELDS = (
     "mode", "seed", "days", "campaign_starts_day", "version", "command", "finished_at",
     "duration_s",
 )  # fmt: skip
+
+
+#: What the numbers are computed from, beside the stores of `off`, `on` and `history`.
+_READ = (
+    "run.json",
+    "skills.json",
+    "prose.json",
+    *(
+        f"{wall}/{name}"
+        for wall in ("off", "on")
+        for name in ("copier.jsonl", "learned.jsonl", "truth.json", "findings/campaigns.json")
+    ),
+)
 
 
 def _kept(run: Path, wall: str) -> list[Exchange]:

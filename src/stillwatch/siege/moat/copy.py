@@ -157,19 +157,35 @@ def _is_correct(item: Item, answer: str) -> bool:
     return SKILLS[item.skill].is_correct(item, answer)
 
 
-def _curve(scored: Scored, skill: str, *, seed: int) -> dict[str, Any]:
-    asked = skill in scored.run.asked_skills
-    points = [
+def curve_points(scored: Scored) -> list[CurvePoint]:
+    """Lay the students with the wall off out as points of a curve per skill.
+
+    Args:
+        scored: the skill run.
+
+    Returns:
+        One point a skill and student. A skill that was asked for stands against the questions of
+        its own, one that was not against all the questions there were.
+    """
+    asked = scored.run.asked_skills
+    return [
         CurvePoint(
             capability=skill,
-            # A skill that was not asked for stands against all the questions there were.
-            n_questions=student.questions[skill] if asked else sum(student.questions.values()),
+            n_questions=(
+                student.questions[skill] if skill in asked else sum(student.questions.values())
+            ),
             seed=student.seed,
-            correct=scores.by_skill[skill].correct,
+            correct=score.correct,
         )
         for student, scores in zip(scored.run.students, scored.students, strict=True)
         if student.wall == "off"
+        for skill, score in scores.by_skill.items()
     ]
+
+
+def _curve(scored: Scored, skill: str, *, seed: int) -> dict[str, Any]:
+    asked = skill in scored.run.asked_skills
+    points = [point for point in curve_points(scored) if point.capability == skill]
     curve = fit_copy_curve(points, scored.teacher[skill], rng=np.random.default_rng(seed))
     described = curve.as_dict() | {"asked": asked, "wall_on": _wall_on(scored, [skill])}
     agreement = {

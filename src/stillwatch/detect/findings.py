@@ -1,0 +1,164 @@
+"""What `detect` says: campaigns with their evidence, every candidate with its reason, accounts."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from stillwatch.errors import EnvironmentUnfitError
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One reason, in a sentence that a person can check.
+
+    Attributes:
+        kind: shared wording, interchangeable members, nothing asked twice, examples, timeline,
+            value taken, innocent explanation.
+        text: the sentence.
+        examples: beginnings of questions that show it.
+        figures: the numbers behind the sentence, by name.
+    """
+
+    kind: str
+    text: str
+    examples: tuple[str, ...] = ()
+    figures: dict[str, float] = {}
+
+
+class Campaign(msgspec.Struct, frozen=True, kw_only=True):
+    """A web of accounts that works one queue of questions.
+
+    Attributes:
+        campaign_id: from the wording that its members share, so it tends to stay over days.
+        accounts: its members, sorted, as the log named them.
+        p_value: chance that an honest group like those of the reference looks like this; conformal.
+        e_value: the same as an e-value.
+        exchanges: all exchanges of its members (count).
+        output_tokens: all tokens given out to its members (count).
+        first_seen: first exchange with the shared wording, epoch seconds.
+        last_seen: last one.
+        evidence: why, and what else it could be.
+        exchange_ids: exchanges that carry the shared wording, among those kept in the profiles.
+    """
+
+    campaign_id: str
+    accounts: tuple[str, ...]
+    p_value: float
+    e_value: float
+    exchanges: int
+    output_tokens: int
+    first_seen: float
+    last_seen: float
+    evidence: tuple[Evidence, ...]
+    exchange_ids: tuple[str, ...] = ()
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A group that shares rare wording, named or not: so that silence can be checked too.
+
+    Attributes:
+        accounts: members (count).
+        exchanges: exchanges that carry the shared wording (count).
+        p_value: its conformal p-value; 1.0 when it was not tested.
+        ratio: how much rare words belong to single members, 1 = interchangeable; None = untested.
+        revisited: share of questions that another member asked too.
+        named: whether it became a campaign.
+        reason: why it was named or not, one sentence.
+        example: beginning of a question.
+    """
+
+    accounts: int
+    exchanges: int
+    p_value: float
+    ratio: float | None
+    revisited: float
+    named: bool
+    reason: str
+    example: str
+
+
+class AccountScore(NamedTuple):
+    """One account's standing.
+
+    Attributes:
+        account: as the log named it.
+        score: 0..1, higher = more suspicious; above 0.5 only in a named campaign.
+        campaign_id: the campaign that names it, or "".
+        exchanges: all of its exchanges (count).
+        matching: its exchanges that carry a candidate group's wording (count, of those kept).
+        output_tokens: given out to it (count).
+    """
+
+    account: str
+    score: float
+    campaign_id: str
+    exchanges: int
+    matching: int
+    output_tokens: int
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of `detect`.
+
+    Attributes:
+        campaigns: named at the stated false discovery rate, most exchanges first.
+        accounts: every account, the most suspicious first.
+        candidates: every group that was looked at.
+        fdr: the stated rate.
+        n_accounts: accounts of the log (count).
+        n_exchanges: exchanges of the log (count).
+        n_anchors: honest accounts that the p-values rest on (count).
+        reference: "given", or "the log itself" when there was none.
+    """
+
+    campaigns: tuple[Campaign, ...]
+    accounts: tuple[AccountScore, ...]
+    candidates: tuple[Candidate, ...]
+    fdr: float
+    n_accounts: int
+    n_exchanges: int
+    n_anchors: int
+    reference: str
+
+
+def write_findings(findings: Findings, out: Path) -> tuple[Path, Path]:
+    """Write `campaigns.json` and `accounts.csv`, each whole or not at all.
+
+    Args:
+        findings: the result of `detect`.
+        out: folder, made when absent.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        EnvironmentUnfitError: the folder cannot be written.
+    """
+    document = {
+        name: getattr(findings, name) for name in findings.__struct_fields__ if name != "accounts"
+    }
+    body = msgspec.json.format(msgspec.json.encode(document), indent=2)
+    campaigns_path, accounts_path = out / "campaigns.json", out / "accounts.csv"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _replace(campaigns_path, body.decode() + "\n")
+        part = accounts_path.with_suffix(".part")
+        with part.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(AccountScore._fields)
+            table.writerows(row._replace(score=round(row.score, 4)) for row in findings.accounts)
+        os.replace(part, accounts_path)
+    except OSError as error:
+        message = f"detect: {out} cannot be written: {error.strerror}"
+        raise EnvironmentUnfitError(message, hint="choose another --out") from error
+    return campaigns_path, accounts_path
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,1 @@
+"""Logs of any common format, read into exchanges in bounded memory."""

@@ -1,0 +1,1 @@
+"""One reader per log format: it recognises records of its format and turns them into exchanges."""
