@@ -81,14 +81,9 @@ def _guide(curve: Mapping[str, Any], x: Scale, y: Scale) -> str:
         return ""
     share, at = 0.8 * curve["teacher_share"], x(reach["n_questions"])
     down = path([(x.start, y(share)), (at, y(share)), (at, y(0))], style="guide")
-    near_right = at > (x.start + x.end) / 2
-    return down + text(
-        at - 6 if near_right else at + 6,
-        y(0) - 8,
-        f"80% of it: {rough(reach['n_questions'])}",
-        style="label strong",
-        anchor="end" if near_right else "start",
-    )
+    # Left of a rising curve, above the line, nothing else is drawn.
+    words = f"80% of it: {rough(reach['n_questions'])}"
+    return down + text(x.start + 4, y(share) - 5, words, style="label strong")
 
 
 def _student(point: Mapping[str, Any], x: Scale, y: Scale) -> str:

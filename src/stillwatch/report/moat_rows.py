@@ -111,7 +111,7 @@ def proof_rows(
     chance = percent(dig(report, "proof.mark.gamma"))
     writers: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
         ("Texts that it wrote", lambda s: count(s.get("outputs"))),
-        ("Distinct pairs of tokens in them", lambda s: count(s.get("windows"))),
+        ("Pairs of tokens it repeats, each once", lambda s: count(s.get("windows"))),
         (f"On the list (by chance {chance})", lambda s: percent(s.get("green_rate"), 1)),
         ("p-value, exact", lambda s: p_text(s.get("p_value"), s.get("log10_p"))),
         ("p-value by rank among wrong keys", lambda s: p_text(s.get("decoy_rank_p"))),

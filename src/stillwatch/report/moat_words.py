@@ -260,9 +260,9 @@ def _proof(report: Report) -> Finding:
     verb = "repeats the mark" if proved else "does not repeat the mark clearly enough"
     green, chance = percent(marked.get("green_rate"), 1), percent(dig(report, "proof.mark.gamma"))
     parts = [
-        f"A student trained on the marked answers {verb}: {green} of its distinct word "
-        f"pairs are on the keyed list, where chance gives {chance}. A model that never saw them "
-        f"would do so with a chance of {one_in(log10_p)}."
+        f"A student trained on the marked answers {verb}: {green} of the word "
+        f"pairs that it repeats most are on the keyed list, where chance gives {chance}. A model "
+        f"that never saw them would do so with a chance of {one_in(log10_p)}."
     ]
     clear = None
     if innocent is not None and innocent.get("log10_p") is not None:

@@ -38,7 +38,7 @@ from stillwatch.siege.server import ServerConfig, run_model_server
 from stillwatch.siege.settings import SiegeSettings
 from stillwatch.siege.skills import SKILLS, held_out
 from stillwatch.siege.teachers import TEACHERS, house_teacher
-from stillwatch.siege.watcher import Unwatched, Watcher
+from stillwatch.siege.watcher import Laps, Unwatched, Watcher
 from stillwatch.siege.world import build_world
 from stillwatch.trace.outputs import SuspectOutput
 
@@ -66,7 +66,7 @@ def run_siege(
     """
     # Every process of the run computes on one thread; two fight on a small machine.
     os.environ["OMP_NUM_THREADS"] = "1"
-    watcher = watcher or Unwatched()
+    watcher = Laps(watcher or Unwatched())
     started = time.monotonic()
     with staged_folder(out) as run:
         kept = _play(settings, run, watcher)
@@ -74,7 +74,7 @@ def run_siege(
         _make_copies(settings, run, kept=kept, watcher=watcher)
         watcher.stage("writing the report")
         told = _describe_run(settings, out, command=command, duration_s=time.monotonic() - started)
-        write_json(run / "run.json", told)
+        write_json(run / "run.json", told | {"stages_s": watcher.seconds()})
         report = compute_moat(run)
         write_json(run / "moat.json", report)
         (run / "moat.html").write_text(render_moat(report), "utf-8")

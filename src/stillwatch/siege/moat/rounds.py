@@ -17,6 +17,16 @@ from stillwatch.siege.round import read_learned
 from stillwatch.siege.settings import DAY_S, FIRST_DAY, Prices
 
 CAMPAIGN = "campaign"
+#: The world's honest groups in words; single persons are no group.
+_GROUPS = {
+    "agent": "users of two popular agents, each with its fixed system prompt",
+    "class": "a class that works through one worksheet",
+    "company": "a company behind one address with one system prompt",
+    "harness": "an evaluation harness that asks the same list every night",
+    "labeller": "batch labellers, each with a catalogue of its own",
+    "template": "unrelated users of one prompt template",
+    "viral": "people who try one viral prompt",
+}
 _ACTIONS = ("throttle", "watermark", "block")
 
 
@@ -111,16 +121,16 @@ def honest_groups(record: RoundRecord) -> list[dict[str, Any]]:
         record: the round with the wall off.
 
     Returns:
-        One entry a role that several accounts share, single persons included as one entry.
+        One entry a group, the largest first.
     """
     named = named_accounts(record.findings)
     present = {x.account for x in record.exchanges}
     members: dict[str, set[str]] = defaultdict(set)
     for account, role in record.roles.items():
-        if role != CAMPAIGN and account in present:
+        if role in _GROUPS and account in present:
             members[role].add(account)
     return [
-        {"name": role, "accounts": len(own), "accounts_named": len(own & named)}
+        {"name": _GROUPS[role], "accounts": len(own), "accounts_named": len(own & named)}
         for role, own in sorted(members.items(), key=lambda entry: -len(entry[1]))
     ]
 
