@@ -88,7 +88,7 @@ def find_campaigns(
     parties = (_Party.of(profiles, asked, config), _Party.of(vetted, honest.asked, config))
     rejected = _settle(judged, *parties, config=config)
     named = [one for one, falls in zip(judged, rejected, strict=True) if falls]
-    joined = _join(families, named, *parties, config=config) if given else [NOBODY] * len(named)
+    joined = _join(families, named, parties, config=config) if given else [NOBODY] * len(named)
     campaigns = tuple(
         _campaign(profiles, families, one, companions=more, given=given)
         for one, more in zip(named, joined, strict=True)
@@ -165,12 +165,12 @@ def _without_strays(judged: Judged, log: _Party, vetted: _Party) -> Judged:
 def _join(
     families: Families,
     named: list[Judged],
-    log: _Party,
-    vetted: _Party,
+    parties: tuple[_Party, _Party],
     *,
     config: DetectConfig,
 ) -> list[Companions]:
     """Add the accounts that work a named queue without sharing its wording."""
+    log, vetted = parties
     outside = np.ones(log.profiles.n_accounts, dtype=bool)
     for one in named:
         outside[one.block.accounts] = False
