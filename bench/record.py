@@ -12,10 +12,10 @@ from pathlib import Path
 from stillwatch.record.exchange import Answer, Exchange, Message, to_batch
 from stillwatch.record.journal import Journal, read_journal
 from stillwatch.record.privacy import KeyedHash
-from stillwatch.wire.question import Question, Reply
 from stillwatch.record.segments import encode_line
 from stillwatch.record.store import compact, read_store, scan_store
 from stillwatch.wire import chat
+from stillwatch.wire.question import Question, Reply
 from stillwatch.wire.signature import sign_mark, verify_mark
 
 N = 13_000  # live exchanges of one default run of the siege

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stillwatch.wire.question import Reply
 from stillwatch.record.exchange import Answer, canonical_json
+from stillwatch.wire.question import Reply
 from stillwatch.wire.sse import EventParser, ServerSentEvent, encode_event
 
 #: The event that ends a stream.
