@@ -1,13 +1,7 @@
 """Calibration: on honest traffic the p-values of `detect` are p-values, or err towards silence."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 from detect_pools import home_made_pool
 from detect_world import WorldShape, build_detect_world
 

@@ -1,13 +1,7 @@
 """One small world for all tests of `detect`: built once, from a home-made grammar."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "stat"))
-
 from detect_pools import home_made_pool
 from detect_world import DetectWorld, WorldShape, build_detect_world
 
