@@ -4,6 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= siege-out
 ARGS   ?=
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 export OMP_NUM_THREADS ?= 1
@@ -35,17 +36,17 @@ siege-quick: $(VENV)/.run  ## a smaller contest
 	$(BIN)/stillwatch siege --quick --out $(OUT) $(ARGS)
 
 test: $(VENV)/.dev  ## every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-quick: $(VENV)/.dev  ## the tests that train nothing
-	$(BIN)/python -m pytest -m 'not slow and not browser' $(ARGS)
+	$(PYTEST) -m 'not slow and not browser' $(ARGS)
 
 test-wheel: $(VENV)/.dev  ## the quick tests against the built wheel, not the source tree
 	rm -rf build/wheel dist
 	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
 	$(PIP) --no-deps --target build/wheel dist/*.whl
 	STILLWATCH_FROM=$(CURDIR)/build/wheel PYTHONPATH=$(CURDIR)/build/wheel \
-	  $(BIN)/python -m pytest -m 'not slow and not browser' tests $(ARGS)
+	  $(PYTEST) -m 'not slow and not browser' tests $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy and the direction of imports
 	$(BIN)/ruff check src tests bench
