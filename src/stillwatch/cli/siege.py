@@ -19,9 +19,7 @@ from stillwatch.cli.progress import watching
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("siege-out"),
-    show_default=True,
-    help="Folder of the report; an earlier run in it is replaced.",
+    help="Folder of the report, siege-out by default; an earlier run in it is replaced.",
 )
 @click.option("--retrain", is_flag=True, help="Train the house teachers again instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -32,7 +30,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     quick: bool,
     tiny: bool,
     seed: int,
-    out: Path,
+    out: Path | None,
     retrain: bool,
     as_json: bool,
 ) -> None:
@@ -51,8 +49,9 @@ def command(  # noqa: PLR0913 - one parameter an option
     if ctx.invoked_subcommand is not None:
         return
     if retrain:
-        _retrain(out)
+        _retrain(out or Path("teachers-out"))
         return
+    out = out or Path("siege-out")
     from stillwatch.report.moat_text import moat_summary
     from stillwatch.siege.loop import run_siege
     from stillwatch.siege.settings import SiegeSettings

@@ -219,6 +219,7 @@ def save_model(
     """
     with extra("train"):
         import torch
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
     weights = {
         name: tensor.detach().to(torch.float16).contiguous()
@@ -239,7 +240,12 @@ def save_model(
         _write_json(folder / CONFIG, llama_settings(model.config))
         _write_json(folder / GENERATION, generation)
         shutil.copyfile(tokenizer.file, folder / TOKENIZER)
-        save_file(weights, str(folder / WEIGHTS), metadata={"format": "pt"})
+        try:
+            save_file(weights, str(folder / WEIGHTS), metadata={"format": "pt"})
+        except SafetensorError as error:
+            # The library hides the system's error number in its words.
+            message = f"{out}: the weights cannot be written: {error}"
+            raise EnvironmentUnfitError(message, hint="is the disk full?") from error
         (folder / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone
 
     write_folder_atomically(out, fill)

@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 
-from stillwatch.errors import EnvironmentUnfitError, InvalidInputError
+from stillwatch.errors import EnvironmentUnfitError, InvalidInputError, StillwatchError
 
 MANIFEST = "manifest.json"
 #: The manifest's own word for what the folder is; a folder without it is never replaced.
 KIND = "stillwatch siege run"
+#: A disk with less room than this (bytes) explains whatever failed on it.
+_LEAST_FREE = 65_536
 
 
 @contextmanager
@@ -40,8 +42,15 @@ def staged_folder(out: Path) -> Iterator[Path]:
         yield part
         write_manifest(part)
         _swap(part, out)
-    except BaseException:
+    except BaseException as error:
+        # Asked before the folder goes, which frees the disk again.
+        is_full = shutil.disk_usage(part).free < _LEAST_FREE
         shutil.rmtree(part, ignore_errors=True)
+        if is_full and isinstance(error, StillwatchError):
+            message = f"the disk of {out} is full"
+            raise EnvironmentUnfitError(
+                message, hint="free space, or name another --out"
+            ) from error
         raise
     finally:
         lock.unlink(missing_ok=True)

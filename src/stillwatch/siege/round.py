@@ -17,16 +17,16 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from stillwatch.errors import StillwatchError
+from stillwatch.errors import EnvironmentUnfitError, StillwatchError
 from stillwatch.guard.config import GuardConfig, LearnerConfig, Secrets
 from stillwatch.guard.keys import Issued, write_key_table
 from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung
 from stillwatch.guard.learned import Learned
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.privacy import KeyedHash
-from stillwatch.record.store import compact, write_store
+from stillwatch.record.store import compact, count_exchanges, write_store
 from stillwatch.siege.asking import Planned
-from stillwatch.siege.drive import drive
+from stillwatch.siege.drive import DriveSummary, drive
 from stillwatch.siege.folder import write_json, write_lines
 from stillwatch.siege.server_config import MarkConfig
 from stillwatch.siege.settings import FIRST_DAY, SiegeSettings
@@ -105,6 +105,7 @@ class Round:
         gateway: how its gateway is set up.
         token: opens the gateway's admin routes.
         learned: what the learner found, day by day, as the round goes on.
+        driven: how the driving went, once it is over.
     """
 
     folder: Path
@@ -112,6 +113,7 @@ class Round:
     gateway: GuardConfig
     token: str
     learned: list[Learned] = field(default_factory=list)
+    driven: list[DriveSummary] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -206,9 +208,18 @@ def write_round(played: Round) -> tuple[Exchange, ...]:
 
     Returns:
         What the campaign kept, in calendar order.
+
+    Raises:
+        EnvironmentUnfitError: the gateway's record lacks questions that were asked.
     """
     campaign, truth = played.world.campaign, played.world.truth()
     compact(played.gateway.journal_path, played.folder / "store")
+    asked = sum(summary.asked for summary in played.driven)
+    recorded = count_exchanges(played.folder / "store")
+    if recorded != asked:
+        # The gateway serves on when it cannot write; a report must not rest on half a record.
+        message = f"siege: the record holds {recorded:,} of the {asked:,} questions asked"
+        raise EnvironmentUnfitError(message, hint="is the disk full or slow to fail?")
     record = tuple(sorted(campaign.record, key=lambda x: (x.started_at, x.exchange_id)))
     write_lines(played.folder / "copier.jsonl", list(record))
     write_lines(played.folder / "learned.jsonl", list(played.learned))
@@ -266,7 +277,7 @@ async def _drive(
                     f"{named} accounts named"
                 )
 
-        await drive(
+        summary = await drive(
             plan,
             actors,
             base_url=base_url,
@@ -274,6 +285,7 @@ async def _drive(
             on_day_end=on_day_end,
             on_progress=on_progress,
         )
+    prepared.driven.append(summary)
 
 
 def _day(at: float) -> str:
