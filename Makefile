@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help siege siege-quick test test-quick test-wheel lint format bench clean
+.PHONY: help siege siege-quick test test-quick test-wheel lint format bench bench-record clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,7 +26,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing Stillwatch with torch and the test tools (a minute or more, once)"
-	$(PIP) --editable '.[train,dev]'
+	$(PIP) --editable '.[train,postgres,dev]'
 	@touch $@ $(VENV)/.run
 
 siege: $(VENV)/.run  ## the contest on loopback; ends in siege-out/moat.html
@@ -60,6 +60,9 @@ format: $(VENV)/.dev  ## let ruff rewrite the layout
 
 bench: $(VENV)/.dev  ## the measurements behind LOG.md
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-record: $(VENV)/.dev  ## a million LiteLLM lines beside Polars' and pyarrow's plain readers
+	$(BIN)/python bench/record_litellm.py $(ARGS)
 
 clean:  ## remove what this Makefile made
 	rm -rf $(VENV) build dist

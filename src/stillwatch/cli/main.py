@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "siege": ("stillwatch.cli.siege", "The contest on loopback; ends in the moat report."),
     "distill": ("stillwatch.cli.distill", "What a copy costs: the copy curve."),
     "detect": ("stillwatch.cli.detect", "Find the webs of accounts in exchange logs."),
+    "logs": ("stillwatch.cli.logs", "Read logs of any common format; forget what must go."),
     "guard": ("stillwatch.cli.guard", "The gateway in front of a model."),
     "trace": ("stillwatch.cli.trace", "Test whether a model was trained on your answers."),
     "completion": ("stillwatch.cli.completion", "Print the shell's completion script."),

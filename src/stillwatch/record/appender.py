@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from stillwatch.errors import EnvironmentUnfitError, RecordError, StillwatchError
-from stillwatch.record.segments import (
-    SegmentHead,
-    from_os_error,
-    scan_segment,
-    segment_numbers,
-    segment_path,
-    sync_folder,
-)
+from stillwatch.record.disk import from_os_error, sync_folder
+from stillwatch.record.erasure import TailLock, finish_erasure
+from stillwatch.record.segments import SegmentHead, scan_segment, segment_numbers, segment_path
+from stillwatch.record.tombstone import SegmentDigest
 
 _log = logging.getLogger(__name__)
 
@@ -60,14 +56,17 @@ class SegmentFile:
         self._folder = folder
         self._limit = segment_bytes
         self._broken: StillwatchError | None = None
-        self._handle = -1
+        self._handle = self._lock = -1
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / "journal.lock")
+            self._tail = TailLock(folder)
         except OSError as error:
             raise from_os_error(error, path=folder, doing="open the journal") from error
         try:
-            self.recovery = self._recover()
+            self._lock = _lock(folder / "journal.lock")
+            finish_erasure(folder)
+            with self._tail:
+                self.recovery = self._recover()
         except OSError as error:
             self.close()
             raise from_os_error(error, path=folder, doing="open the journal") from error
@@ -75,14 +74,14 @@ class SegmentFile:
             self.close()
             raise
 
-    def write(self, data: bytes) -> None:
+    def write(self, lines: Sequence[bytes]) -> None:
         """Append and sync. After a failed write the file is as it was before.
 
         After a failed sync nothing more is accepted: the system may have dropped the very pages
         that it failed on, so another try could succeed without them.
 
         Args:
-            data: whole lines; none does nothing.
+            lines: whole lines; none does nothing.
 
         Raises:
             EnvironmentUnfitError: the disk is full or not writable.
@@ -90,8 +89,14 @@ class SegmentFile:
         """
         if self._broken is not None:
             raise self._broken
-        if not data:
+        if not lines:
             return
+        with self._tail:  # an erasure must not look at lines that may be cut off again
+            self._write(b"".join(lines))
+        for line in lines:
+            self._hash.update(line)
+
+    def _write(self, data: bytes) -> None:
         path = segment_path(self._folder, self._number)
         try:
             if self._size + len(data) > self._limit and self._size > _LONGEST_HEAD:
@@ -107,7 +112,6 @@ class SegmentFile:
             self._broken = from_os_error(error, path=path, doing="sync")
             raise self._broken from error
         self._size += len(data)
-        self._hash.update(data)
 
     def close(self) -> None:
         """Let go of the segment and the lock."""
@@ -115,6 +119,7 @@ class SegmentFile:
             if handle >= 0:
                 os.close(handle)
         self._handle = self._lock = -1
+        self._tail.close()
 
     def _cut(self) -> None:
         try:
@@ -186,7 +191,8 @@ class SegmentFile:
             os.close(self._handle)
         self._handle, self._number = handle, number
         self._size = len(line)
-        self._hash = hashlib.sha256(line)
+        self._hash = SegmentDigest()
+        self._hash.update(line)
 
 
 def _lock(path: Path) -> int:

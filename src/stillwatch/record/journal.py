@@ -21,6 +21,7 @@ from stillwatch.record.exchange import Exchange
 from stillwatch.record.segments import (
     Position,
     encode_line,
+    load_removed,
     read_journal,
     scan_segment,
     segment_numbers,
@@ -159,7 +160,7 @@ class Journal:
                 group, self._pending = self._pending, _Group()
             error: StillwatchError | None = None
             try:
-                self._file.write(b"".join(group.lines))
+                self._file.write([line for line in group.lines if line])
             except StillwatchError as found:
                 error = found
             synced_at = time.monotonic()
@@ -217,13 +218,15 @@ class JournalCheck(NamedTuple):
         n_segments: segments present (count).
         n_exchanges: sound exchanges (count).
         damaged_lines: lines whose checksum does not fit (count).
-        broken_links: segments that do not follow the one before them as it now is.
+        broken_links: segments that do not follow the one before them as it was written.
+        forgotten_lines: exchanges that were forgotten (count); they break no link.
     """
 
     n_segments: int
     n_exchanges: int
     damaged_lines: int
     broken_links: tuple[int, ...]
+    forgotten_lines: int
 
 
 def verify_journal(folder: Path) -> JournalCheck:
@@ -238,14 +241,18 @@ def verify_journal(folder: Path) -> JournalCheck:
     """
     folder = Path(folder)
     numbers = segment_numbers(folder)
-    broken, n_exchanges, damaged = [], 0, 0
-    expected: tuple[int, str] | None = None
+    broken, n_exchanges, damaged, forgotten = [], 0, 0, 0
+    removed = load_removed(folder)
+    expected = (removed.segment + 1, removed.digest)
     for number in numbers:
+        if number <= removed.segment:  # it was about to go when its remover was killed
+            continue
         scan = scan_segment(segment_path(folder, number))
         n_exchanges += scan.n_exchanges
         damaged += scan.damaged_lines + scan.rotten_lines
+        forgotten += scan.forgotten_lines
         link = (scan.head.segment, scan.head.previous) if scan.head else None
-        if link != (expected or (1, "")):
+        if link != expected:
             broken.append(number)
         expected = (number + 1, scan.digest.hexdigest())
-    return JournalCheck(len(numbers), n_exchanges, damaged, tuple(broken))
+    return JournalCheck(len(numbers), n_exchanges, damaged, tuple(broken), forgotten)

@@ -2,7 +2,8 @@
 
 An unkeyed hash of an address is no secret, because all addresses can be tried. A keyed one is, as
 long as the key is kept apart from the record; who loses the key can no longer link new records to
-old ones, and who throws it away has made the old ones anonymous.
+old ones, and who throws it away has made the old ones anonymous. Keys are changed by writing the
+new one in front of the old: new hashes are made under the first, old ones are still recognised.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import hmac
 import ipaddress
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Self
 
-from stillwatch.errors import ConfigError, InvalidInputError
-from stillwatch.record.segments import from_os_error
+from stillwatch.errors import ConfigError, InvalidInputError, reject
+from stillwatch.record.disk import from_os_error, replace_file
 
 _MIN_KEY = 16  # bytes: 128 bits cannot be searched
 _DIGITS = 24  # 96 bits: among 10 million values a collision has a chance of 1 in 10**15
@@ -24,18 +26,21 @@ _PREFIX = {4: 24, 6: 48}
 
 
 class KeyedHash:
-    """Hashes values under one secret key. Neither key nor values ever show in texts it makes.
+    """Hashes values under a secret key. Neither key nor values ever show in texts it makes.
 
     Args:
-        key: at least 16 random bytes.
+        key: at least 16 random bytes; every new hash is made under it.
+        previous: keys that were in use before, newest first; hashes made under them are recognised.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "_previous")
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) < _MIN_KEY:
-            _bad_key("KeyedHash", got=f"{len(key)} bytes")
+    def __init__(self, key: bytes, *, previous: Sequence[bytes] = ()) -> None:
+        for each in (key, *previous):
+            if len(each) < _MIN_KEY:
+                _bad_key("KeyedHash", got=f"{len(each)} bytes")
         self._key = bytes(key)
+        self._previous = tuple(bytes(each) for each in previous if each != key)
 
     @classmethod
     def generate(cls) -> Self:
@@ -51,26 +56,28 @@ class KeyedHash:
         """Read the key from the environment.
 
         Args:
-            name: the variable; it holds hex digits.
+            name: the variable; it holds hex digits, after them those of earlier keys, newest first,
+                separated by commas or line ends.
 
         Returns:
-            The hash under that key.
+            The hash under the first key.
 
         Raises:
             ConfigError: the variable is absent or not the hex of 16 bytes or more.
         """
-        return cls(_from_hex(os.environ.get(name), where=f"environment variable {name}"))
+        keys = _from_hex(os.environ.get(name), where=f"environment variable {name}")
+        return cls(keys[0], previous=keys[1:])
 
     @classmethod
     def from_file(cls, path: Path, *, create: bool = False) -> Self:
         """Read the key from a file.
 
         Args:
-            path: a file of hex digits.
+            path: a file of hex digits, one key a line, the newest first.
             create: make the file, readable by its owner only, when it is absent.
 
         Returns:
-            The hash under that key.
+            The hash under the first key.
 
         Raises:
             ConfigError: the file is absent or not the hex of 16 bytes or more.
@@ -84,7 +91,8 @@ class KeyedHash:
             text = None
         except OSError as error:
             raise from_os_error(error, path=path, doing="read the hash key") from error
-        return cls(_from_hex(text, where=str(path)))
+        keys = _from_hex(text, where=str(path))
+        return cls(keys[0], previous=keys[1:])
 
     def hash(self, kind: str, value: str) -> str:
         """Hash one value.
@@ -96,8 +104,42 @@ class KeyedHash:
         Returns:
             24 hex digits, the same for the same key, kind and value.
         """
-        raw = b"\0".join((kind.encode(), value.encode("utf-8", "surrogatepass")))
-        return hmac.digest(self._key, raw, "sha256").hex()[:_DIGITS]
+        return _digest(self._key, kind, value)
+
+    def hashes(self, kind: str, value: str) -> tuple[str, ...]:
+        """Hash one value under every key, to look it up in a record older than the last rotation.
+
+        Args:
+            kind: as in `hash`.
+            value: the value itself.
+
+        Returns:
+            Its hash as it is made now, then as it was made under each earlier key, newest first.
+        """
+        return tuple(_digest(key, kind, value) for key in (self._key, *self._previous))
+
+    def recognises(self, hashed: str, *, kind: str, value: str) -> bool:
+        """Tell whether a hash from the record is that of a value, under any of the keys.
+
+        Args:
+            hashed: the hash in the record.
+            kind: as in `hash`.
+            value: the value itself.
+
+        Returns:
+            True when it is; the time that it takes does not tell how nearly it is.
+        """
+        # A list, so that every key is tried: the time does not tell which one fitted either.
+        tried = [
+            hmac.compare_digest(hashed.encode("utf-8", "surrogatepass"), known.encode())
+            for known in self.hashes(kind, value)
+        ]
+        return any(tried)
+
+    @property
+    def n_keys(self) -> int:
+        """The keys whose hashes are recognised (count, 1 or more)."""
+        return 1 + len(self._previous)
 
     def address(self, ip: str) -> str:
         """Hash a client address, however it is written.
@@ -113,6 +155,20 @@ class KeyedHash:
         """
         return self.hash("ip", str(_address(ip)))
 
+    def addresses(self, ip: str) -> tuple[str, ...]:
+        """Hash a client address under every key, as `hashes` does.
+
+        Args:
+            ip: IPv4 or IPv6.
+
+        Returns:
+            As of `hashes`.
+
+        Raises:
+            InvalidInputError: not an address.
+        """
+        return self.hashes("ip", str(_address(ip)))
+
     def network(self, ip: str) -> str:
         """Hash the network of a client address.
 
@@ -125,13 +181,68 @@ class KeyedHash:
         Raises:
             InvalidInputError: not an address.
         """
-        address = _address(ip)
-        prefix = _PREFIX[address.version]
-        network = int(address) >> (address.max_prefixlen - prefix)
-        return self.hash("network", f"{address.version}/{prefix}/{network:x}")
+        return self.hash("network", _network(ip))
+
+    def networks(self, ip: str) -> tuple[str, ...]:
+        """Hash the network of a client address under every key, as `hashes` does.
+
+        Args:
+            ip: IPv4 or IPv6.
+
+        Returns:
+            As of `hashes`.
+
+        Raises:
+            InvalidInputError: not an address.
+        """
+        return self.hashes("network", _network(ip))
 
     def __repr__(self) -> str:
         return "KeyedHash(...)"
+
+
+def rotate_key_file(path: Path, *, keep: int = 1) -> int:
+    """Write a new key in front of the keys of a file, durably, or make the file.
+
+    Hashes made from now on do not equal older ones: a log that spans the rotation links accounts by
+    address within each side only. Processes go on with the keys that they have read.
+
+    Args:
+        path: as of `KeyedHash.from_file`; replaced as a whole, readable by its owner only.
+        keep: earlier keys to keep (count); 0 makes all hashes so far anonymous for good.
+
+    Returns:
+        Keys in the file now (count).
+
+    Raises:
+        ConfigError: the file is not the hex of keys.
+        EnvironmentUnfitError: the file cannot be read or written.
+    """
+    if keep < 0:
+        reject("rotate_key_file", "keep", "0 or more", got=keep)
+    path = Path(path)
+    try:
+        old = _from_hex(path.read_text("ascii"), where=str(path)) if path.exists() else []
+        keys = [secrets.token_bytes(32), *old[:keep]]
+        content = "".join(f"{key.hex()}\n" for key in keys).encode()
+        replace_file(path, content, mode=0o600)
+    except UnicodeDecodeError:
+        _bad_key(str(path), got="other characters")
+    except OSError as error:
+        raise from_os_error(error, path=path, doing="rotate the hash key") from error
+    return len(keys)
+
+
+def _digest(key: bytes, kind: str, value: str) -> str:
+    raw = b"\0".join((kind.encode(), value.encode("utf-8", "surrogatepass")))
+    return hmac.digest(key, raw, "sha256").hex()[:_DIGITS]
+
+
+def _network(ip: str) -> str:
+    address = _address(ip)
+    prefix = _PREFIX[address.version]
+    network = int(address) >> (address.max_prefixlen - prefix)
+    return f"{address.version}/{prefix}/{network:x}"
 
 
 def _address(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -155,16 +266,18 @@ def _create(path: Path) -> None:
         file.write(secrets.token_hex(32) + "\n")
 
 
-def _from_hex(text: str | None, *, where: str) -> bytes:
+def _from_hex(text: str | None, *, where: str) -> list[bytes]:
     if text is None:
         _bad_key(where, got="nothing")
-    try:
-        key = bytes.fromhex(text.strip())
-    except ValueError:
-        _bad_key(where, got=f"{len(text)} characters")
-    if len(key) < _MIN_KEY:
-        _bad_key(where, got=f"{len(key)} bytes")
-    return key
+    keys = []
+    for word in [w for w in text.replace(",", "\n").splitlines() if w.strip()] or [""]:
+        try:
+            keys.append(bytes.fromhex(word))
+        except ValueError:
+            _bad_key(where, got=f"{len(word)} characters")
+        if len(keys[-1]) < _MIN_KEY:
+            _bad_key(where, got=f"{len(keys[-1])} bytes")
+    return keys
 
 
 def _bad_key(where: str, *, got: str) -> NoReturn:

@@ -1,15 +1,14 @@
 """The files of a journal: their names, their lines, and what a reader makes of them.
 
 A journal is a folder of segments ``journal-00000001.jsonl``. Every line is JSON by itself. The
-first names the journal and the SHA-256 of the segment before it, so that an exchanged or shortened
+first names the journal and the digest of the segment before it, so that an exchanged or shortened
 old segment shows; each further line holds one exchange and the xxh3-64 of its bytes, so that a torn
-or rotten line shows.
+or rotten line shows. A line that was forgotten is overwritten where it stands by one of the same
+length that keeps nothing but its SHA-256: no place moves and no link breaks.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -19,26 +18,19 @@ from typing import Literal, NamedTuple
 import msgspec
 import xxhash
 
-from stillwatch.errors import EnvironmentUnfitError, RecordError, StillwatchError, reject
+from stillwatch.errors import RecordError, reject
+from stillwatch.record.disk import from_os_error
 from stillwatch.record.exchange import Exchange
+from stillwatch.record.tombstone import SegmentDigest, forgotten_digest
 
+#: The file that says which segments were removed.
+REMOVED = "removed.json"
 _NAME = re.compile(r"journal-(\d{8})\.jsonl")
 _LEFT, _MIDDLE, _RIGHT = b'{"sum":"', b'","exchange":', b"}\n"
 _SUM = slice(len(_LEFT), len(_LEFT) + 16)
 _MIDDLE_AT = slice(_SUM.stop, _SUM.stop + len(_MIDDLE))
 _encode = msgspec.json.Encoder().encode
 _decode_exchange = msgspec.json.Decoder(Exchange).decode
-#: What the machine, not the record, is to blame for.
-_UNFIT = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file may not grow further",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission is missing",
-    errno.EPERM: "permission is missing",
-    errno.ENOTDIR: "a part of the path is a file",
-    errno.EEXIST: "a file stands in the way",
-}
 
 
 class Position(NamedTuple):
@@ -60,7 +52,7 @@ class SegmentHead(msgspec.Struct, frozen=True, kw_only=True):
         journal: version of the format.
         journal_id: random id of the journal, the same in all its segments.
         segment: the segment's number, from 1.
-        previous: SHA-256 of the segment before, hex; "" in the first.
+        previous: `SegmentDigest` of the segment before, hex; "" in the first.
     """
 
     journal: int = 1
@@ -100,6 +92,9 @@ def read_journal(
         message = f"{folder}: no journal here"
         raise RecordError(message, hint="a journal is a folder with files journal-00000001.jsonl")
     for number in numbers:
+        gone = not segment_path(folder, number).exists()
+        if gone and number <= load_removed(folder).segment:
+            continue
         if number >= start.segment:
             offset = start.offset if number == start.segment else 0
             for line in read_lines(segment_path(folder, number), offset=offset):
@@ -107,6 +102,40 @@ def read_journal(
                     yield Position(number, line.end), line.exchange
                 elif on_damage == "raise":
                     raise RecordError(_damage(folder, number, line=line))
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """Which segments were removed because all in them was forgotten.
+
+    Attributes:
+        segment: number of the last one, 0 when none was.
+        digest: its `SegmentDigest`, which the next segment names; "" when none was.
+    """
+
+    segment: int = 0
+    digest: str = ""
+
+
+def load_removed(folder: Path) -> Removed:
+    """Read which segments of a journal were removed.
+
+    Args:
+        folder: the journal.
+
+    Returns:
+        The last one, and its digest.
+
+    Raises:
+        RecordError: the file that says so cannot be read.
+    """
+    path = folder / REMOVED
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Removed)
+    except FileNotFoundError:
+        return Removed()
+    except msgspec.DecodeError as error:
+        message = f"{path}: must name a removed segment, and does not"
+        raise RecordError(message) from error
 
 
 class Line(NamedTuple):
@@ -129,7 +158,7 @@ def read_lines(path: Path, *, offset: int = 0) -> Iterator[Line]:
         offset: where to begin: 0 or the end of a line.
 
     Yields:
-        Each line; an unfinished last line is left out.
+        Each line; an unfinished last line and forgotten ones are left out.
 
     Raises:
         EnvironmentUnfitError: permission is missing.
@@ -147,7 +176,14 @@ def read_lines(path: Path, *, offset: int = 0) -> Iterator[Line]:
             begin, offset = offset, offset + len(raw)
             if begin == 0 and read_head(raw) is not None:
                 continue
-            yield Line(offset, decode_line(raw))
+            exchange = decode_line(raw)
+            if exchange is None:
+                # It may have been half overwritten while it was read: what stands there now?
+                raw = os.pread(file.fileno(), len(raw), begin)  # noqa: PLW2901 - the same line
+                if forgotten_digest(raw):
+                    continue
+                exchange = decode_line(raw)
+            yield Line(offset, exchange)
 
 
 class SegmentScan(NamedTuple):
@@ -159,8 +195,9 @@ class SegmentScan(NamedTuple):
         damaged_lines: lines that do not fit their checksum and have a sound line behind (count).
         sound_end: bytes up to the end of the last sound line.
         size: bytes of the file.
-        digest: running SHA-256 of the bytes up to `sound_end`.
+        digest: running digest of the lines up to `sound_end`.
         rotten_lines: finished lines behind `sound_end` (count).
+        forgotten_lines: lines that were forgotten (count).
     """
 
     head: SegmentHead | None
@@ -168,8 +205,9 @@ class SegmentScan(NamedTuple):
     damaged_lines: int
     sound_end: int
     size: int
-    digest: hashlib._Hash
+    digest: SegmentDigest
     rotten_lines: int
+    forgotten_lines: int
 
 
 def scan_segment(path: Path) -> SegmentScan:
@@ -182,7 +220,7 @@ def scan_segment(path: Path) -> SegmentScan:
         What is sound and what is not.
     """
     head, n_exchanges, damaged, end, sound_end = None, 0, 0, 0, 0
-    running, n_rotten = hashlib.sha256(), 0
+    running, n_rotten, n_forgotten = SegmentDigest(), 0, 0
     digest = running
     with path.open("rb") as file:
         for raw in file:
@@ -191,6 +229,8 @@ def scan_segment(path: Path) -> SegmentScan:
             if end == len(raw):
                 head = read_head(raw)
                 sound = head is not None
+            elif forgotten_digest(raw):
+                sound, n_forgotten = True, n_forgotten + 1
             else:
                 sound = decode_line(raw) is not None
                 n_exchanges += sound
@@ -199,7 +239,7 @@ def scan_segment(path: Path) -> SegmentScan:
                 sound_end, digest = end, running.copy()
             else:
                 n_rotten += raw.endswith(b"\n")
-    return SegmentScan(head, n_exchanges, damaged, sound_end, end, digest, n_rotten)
+    return SegmentScan(head, n_exchanges, damaged, sound_end, end, digest, n_rotten, n_forgotten)
 
 
 def encode_line(exchange: Exchange) -> bytes:
@@ -230,19 +270,29 @@ def decode_line(raw: bytes) -> Exchange | None:
     Returns:
         The exchange, or None when form or checksum do not fit.
     """
-    body = raw[_MIDDLE_AT.stop : -len(_RIGHT)]
-    sound = (
+    if not is_sound(raw):
+        return None
+    try:
+        return _decode_exchange(raw[_MIDDLE_AT.stop : -len(_RIGHT)])
+    except msgspec.DecodeError:  # written by a later version
+        return None
+
+
+def is_sound(raw: bytes) -> bool:
+    """Tell whether an exchange's line fits its checksum.
+
+    Args:
+        raw: the line, its line feed included.
+
+    Returns:
+        True when form and checksum fit.
+    """
+    return (
         raw.startswith(_LEFT)
         and raw[_MIDDLE_AT] == _MIDDLE
         and raw.endswith(_RIGHT)
-        and raw[_SUM] == xxhash.xxh3_64_hexdigest(body).encode()
+        and raw[_SUM] == xxhash.xxh3_64_hexdigest(raw[_MIDDLE_AT.stop : -len(_RIGHT)]).encode()
     )
-    if not sound:
-        return None
-    try:
-        return _decode_exchange(body)
-    except msgspec.DecodeError:  # written by a later version
-        return None
 
 
 def read_head(raw: bytes) -> SegmentHead | None:
@@ -287,38 +337,6 @@ def segment_path(folder: Path, number: int) -> Path:
         Its path.
     """
     return folder / f"journal-{number:08d}.jsonl"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new and renamed names in a folder durable.
-
-    Args:
-        folder: an existing folder.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def from_os_error(error: OSError, *, path: Path, doing: str) -> StillwatchError:
-    """Translate an error of the operating system for all of `record`.
-
-    Args:
-        error: what the system said.
-        path: the file or folder concerned, unless the error itself names one.
-        doing: what was tried, to follow "cannot".
-
-    Returns:
-        `EnvironmentUnfitError` when the machine is to blame, else `RecordError`.
-    """
-    path = Path(os.fsdecode(error.filename)) if error.filename else path
-    reason = _UNFIT.get(error.errno or 0)
-    if reason is not None:
-        message = f"{path}: cannot {doing}: {reason}"
-        return EnvironmentUnfitError(message, hint="free space, or choose another folder")
-    return RecordError(f"{path}: cannot {doing}: {error.strerror or error}")
 
 
 def _damage(folder: Path, number: int, *, line: Line) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,20 +20,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillwatch.errors import RecordError, reject
+from stillwatch.record.disk import from_os_error, replace_file, sync_folder
 from stillwatch.record.exchange import ARROW_SCHEMA, Exchange, from_batch, to_batch
+from stillwatch.record.parquet import hidden_path, reading
 from stillwatch.record.segments import (
     Position,
     SegmentHead,
-    from_os_error,
     read_head,
     read_journal,
     segment_numbers,
     segment_path,
-    sync_folder,
 )
 
 _MARKER = "stillwatch-store.json"
-_ROW_GROUP = 8192  # rows; what a reader must hold at least
+ROW_GROUP = 8192  # rows; what a reader must hold at least
 #: Characters of text in memory before the fullest day is written out as a row group, however few
 #: rows it has: long conversations must not multiply the bound.
 _TEXT_IN_MEMORY = 32 * 2**20
@@ -76,12 +75,12 @@ def write_store(
         RecordError: the disk failed.
     """
     folder = Path(folder)
-    with _exclusive(folder):
+    with exclusive(folder):
         return _write(folder, exchanges, name=name)
 
 
 def scan_store(
-    folder: Path, *, columns: Sequence[str] | None = None, batch_size: int = _ROW_GROUP
+    folder: Path, *, columns: Sequence[str] | None = None, batch_size: int = ROW_GROUP
 ) -> Iterator[pa.RecordBatch]:
     """Read a store in the order of days, then of files, then of writing.
 
@@ -103,7 +102,9 @@ def scan_store(
             reject("scan_store", "columns", f"among {', '.join(ARROW_SCHEMA.names)}", got=name)
     schema = pa.schema([ARROW_SCHEMA.field(name) for name in wanted])
     for path in store_files(folder):
-        with _reading(path) as file:
+        if not path.exists():  # all in it was forgotten since the folder was read
+            continue
+        with reading(path) as file:
             present = [name for name in wanted if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size, columns=present):
                 yield _completed(batch, schema)
@@ -136,7 +137,7 @@ def count_exchanges(folder: Path) -> int:
     """
     total = 0
     for path in store_files(folder):
-        with _reading(path) as file:
+        with reading(path) as file:
             total += file.metadata.num_rows
     return total
 
@@ -163,8 +164,8 @@ def compact(journal_folder: Path, store_folder: Path) -> StoreSummary:
     head = _journal_head(journal_folder)
     if head is None:  # absent, which reading reports, or opened and still without a line
         return write_store(store_folder, [e for _, e in read_journal(journal_folder)])
-    with _exclusive(store_folder):
-        state = store_folder / f"compacted-{head.journal_id}.json"
+    with exclusive(store_folder):
+        state = _place_path(store_folder, head)
         start = _load_place(state)
         end = start
 
@@ -176,7 +177,7 @@ def compact(journal_folder: Path, store_folder: Path) -> StoreSummary:
         name = f"journal-{head.journal_id}-{start.segment:08d}-{start.offset:012d}"
         summary = _write(store_folder, news(), name=name)
         if end != start:
-            _write_small(state, msgspec.json.encode(end))
+            replace_file(state, msgspec.json.encode(end))
     return summary
 
 
@@ -200,16 +201,44 @@ def store_files(folder: Path) -> list[Path]:
     return files
 
 
+def compacted_until(journal_folder: Path, store_folder: Path) -> Position:
+    """Tell how far a journal has been brought into a store.
+
+    Args:
+        journal_folder: the journal.
+        store_folder: the store.
+
+    Returns:
+        The place behind the last exchange that the store has; before all places when none.
+
+    Raises:
+        RecordError: what the store keeps about the journal cannot be read.
+    """
+    head = _journal_head(Path(journal_folder))
+    return Position(0, 0) if head is None else _load_place(_place_path(Path(store_folder), head))
+
+
 @contextlib.contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """One writer at a time; what a killed one left half done goes."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a store against other writers; what a killed one left half done goes.
+
+    Args:
+        folder: the store; made if absent.
+
+    Yields:
+        Once.
+
+    Raises:
+        EnvironmentUnfitError: the disk is full or the folder cannot be written.
+        RecordError: the disk failed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / _MARKER).exists():
-                _write_small(folder / _MARKER, b'{"store":1}\n')
-            for left in folder.glob("day=*/.*.parquet"):
+                replace_file(folder / _MARKER, b'{"store":1}\n')
+            for left in folder.glob("day=*/.*.part"):
                 left.unlink()
             yield
     except OSError as error:
@@ -242,7 +271,7 @@ class _Writer:
             day = self._days[number] = _Day(self._folder / f"day={_day_name(number)}", self._name)
         self._n_exchanges += 1
         self._text += day.add(exchange)
-        if len(day.rows) >= _ROW_GROUP:
+        if len(day.rows) >= ROW_GROUP:
             self._text -= day.flush()
         elif self._text > _TEXT_IN_MEMORY:
             self._text -= max(self._days.values(), key=lambda d: d.text).flush()
@@ -274,7 +303,7 @@ class _Day:
         self.path = folder / f"{name}.parquet"
         self.rows: list[Exchange] = []
         self.text = 0
-        self._hidden = folder / f".{name}.parquet"
+        self._hidden = hidden_path(self.path)
         self._writer = pq.ParquetWriter(self._hidden, ARROW_SCHEMA, compression="zstd")
 
     def add(self, exchange: Exchange) -> int:
@@ -322,14 +351,8 @@ def _completed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[pq.ParquetFile]:
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        message = f"{path}: file must be readable Parquet, and is not"
-        raise RecordError(message, hint="remove it, or write the store again") from error
+def _place_path(store_folder: Path, head: SegmentHead) -> Path:
+    return store_folder / f"compacted-{head.journal_id}.json"
 
 
 def _free_name(folder: Path) -> str:
@@ -353,13 +376,3 @@ def _load_place(state: Path) -> Position:
     except msgspec.DecodeError as error:
         message = f"{state}: must hold a place in a journal, and does not"
         raise RecordError(message) from error
-
-
-def _write_small(path: Path, content: bytes) -> None:
-    hidden = path.with_name(f".{path.name}")
-    with hidden.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    hidden.replace(path)
-    sync_folder(path.parent)

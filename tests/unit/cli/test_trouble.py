@@ -107,7 +107,7 @@ def test_full_disk(small_disk: Path) -> None:
 
 
 def test_detect_reads_its_own_kinds_of_log(tmp_path: Path) -> None:
-    """`detect` takes a file of exchanges, and names the line that is none."""
+    """`detect` takes a file of exchanges; a line that is none is named and left out."""
     log = tmp_path / "log.jsonl"
     rows = [
         {"exchange_id": f"r{n}", "account": f"a{n % 3}", "started_at": 1.7e9 + n,
@@ -121,4 +121,10 @@ def test_detect_reads_its_own_kinds_of_log(tmp_path: Path) -> None:
     assert [] == json.loads((tmp_path / "found/campaigns.json").read_bytes())["campaigns"]
     assert 4 == len((tmp_path / "found/accounts.csv").read_text().splitlines())
     log.write_text(log.read_text() + "not json\n")
-    _is_clear(_run("detect", str(log), "--out", str(tmp_path / "again")), "log.jsonl:31")
+    done = _run("detect", str(log), "--out", str(tmp_path / "again"))
+    assert 0 == done.returncode
+    assert "log.jsonl:31: " in done.stderr
+    assert "1 records could not be read" in done.stderr
+    assert "30 exchanges of 3 accounts" in done.stdout
+    missing = _run("detect", str(tmp_path / "absent.jsonl"), "--out", str(tmp_path / "again"))
+    _is_clear(missing, "absent.jsonl")

@@ -105,7 +105,7 @@ def test_threads_and_segments(tmp_path: Path) -> None:
     journal.close()
     check = verify_journal(tmp_path)
     assert {f"e{n}" for n in range(100)} == set(_ids(tmp_path))
-    assert (100, 0, ()) == check[1:]
+    assert (100, 0, (), 0) == check[1:]
     assert check.n_segments > 3
     assert all(path.stat().st_size <= 4096 for path in tmp_path.glob("*.jsonl"))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stillwatch.errors import ConfigError, EnvironmentUnfitError, InvalidInputError
-from stillwatch.record.privacy import KeyedHash
+from stillwatch.record.privacy import KeyedHash, rotate_key_file
 
 KEY = bytes(range(32))
 
@@ -108,3 +108,51 @@ def test_travels_to_a_process() -> None:
     """The hash can be handed to a child process."""
     travelled = pickle.loads(pickle.dumps(KeyedHash(KEY)))  # noqa: S301 - our own bytes
     assert KeyedHash(KEY).hash("a", "b") == travelled.hash("a", "b")
+
+
+def test_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a rotation new hashes are made under the new key, and old ones are recognised."""
+    path = tmp_path / "hash.key"
+    first = KeyedHash.from_file(path, create=True)
+    assert (2, 0o600) == (rotate_key_file(path), path.stat().st_mode & 0o777)
+    second = KeyedHash.from_file(path)
+    old, new = first.hash("key", "sk-1"), second.hash("key", "sk-1")
+    assert old != new
+    assert (new, old) == second.hashes("key", "sk-1")
+    assert all(second.recognises(known, kind="key", value="sk-1") for known in (old, new))
+    assert not second.recognises(old, kind="key", value="sk-2")
+    assert not second.recognises(old, kind="ip", value="sk-1")
+    assert not second.recognises("ü", kind="key", value="sk-1")
+    assert not first.recognises(new, kind="key", value="sk-1")
+    ip = "10.1.2.3"
+    assert (second.address(ip), first.address(ip)) == second.addresses(ip)
+    assert (second.network(ip), first.network(ip)) == second.networks(ip)
+    assert (1, 2) == (first.n_keys, second.n_keys)
+    monkeypatch.setenv("MY_KEY", path.read_text().strip().replace("\n", ","))
+    assert second.hashes("a", "b") == KeyedHash.from_env("MY_KEY").hashes("a", "b")
+
+
+def test_rotation_forgets_old_keys(tmp_path: Path) -> None:
+    """Only as many earlier keys are kept as asked for; none makes old hashes anonymous."""
+    path = tmp_path / "hash.key"
+    assert 1 == rotate_key_file(path)
+    first = KeyedHash.from_file(path).hash("a", "b")
+    assert [2, 2, 3] == [rotate_key_file(path, keep=keep) for keep in (1, 1, 2)]
+    assert not KeyedHash.from_file(path).recognises(first, kind="a", value="b")
+    assert 1 == rotate_key_file(path, keep=0)
+    with pytest.raises(InvalidInputError, match="keep must be 0 or more"):
+        rotate_key_file(path, keep=-1)
+
+
+def test_rotation_of_what_is_no_key(tmp_path: Path) -> None:
+    """A file that holds no keys is refused and stays, and no earlier key may be short."""
+    path = tmp_path / "hash.key"
+    for bad in (b"hello", b"\xff\xfe", b"", KEY.hex().encode() + b"\nabcd\n"):
+        path.write_bytes(bad)
+        with pytest.raises(ConfigError, match="hash key must be"):
+            rotate_key_file(path)
+        assert bad == path.read_bytes()
+    with pytest.raises(EnvironmentUnfitError, match="cannot rotate the hash key"):
+        rotate_key_file(path / "under")
+    with pytest.raises(ConfigError, match="at least 16 bytes"):
+        KeyedHash(KEY, previous=[b"short"])

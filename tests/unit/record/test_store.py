@@ -69,7 +69,7 @@ def test_batches_are_bounded(tmp_path: Path) -> None:
 
 def test_whole_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day that ends with a full row group has no empty one behind it."""
-    monkeypatch.setattr(store, "_ROW_GROUP", 2)
+    monkeypatch.setattr(store, "ROW_GROUP", 2)
     write_store(tmp_path, [_exchange(n) for n in range(4)])
     file = pq.ParquetFile(next(tmp_path.glob("day=*/*.parquet")))
     assert (4, 2) == (file.metadata.num_rows, file.metadata.num_row_groups)
@@ -264,7 +264,7 @@ def test_compact_kill_9(tmp_path: Path) -> None:
 def test_left_overs_go(tmp_path: Path) -> None:
     """A half-written file of a killed call is never read, and goes with the next call."""
     write_store(tmp_path, [_exchange(1)])
-    left = tmp_path / "day=1970-01-01" / ".part-000002.parquet"
+    left = tmp_path / "day=1970-01-01" / ".part-000002.parquet.part"
     left.write_bytes(b"PAR1 half")
     assert ["e1"] == _ids(tmp_path)
     write_store(tmp_path, [_exchange(2)])

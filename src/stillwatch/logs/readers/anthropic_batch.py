@@ -1,0 +1,149 @@
+"""Anthropic's Message Batches: the questions as they were sent and the results file's answers.
+
+The questions are lines `{custom_id, params}`, or the body that made the batch, `{"requests":
+[...]}`; the results file has a line `{custom_id, result}` an answer, in any order, whose result
+succeeded, errored, was canceled or expired. Both are read together and joined by `custom_id`. The
+batch object itself (`type: message_batch`) may be among the records, before the files: it gives
+times, which nothing else in these files does.
+
+Account: `metadata.user_id` of the question (the application's end user), else none: the files do
+not say whose key sent them. The tag `batch` names the batch, from the file's name; it does not
+stand in for the account, because one customer's hundred batches would then look like a web of
+accounts.
+
+Time: the batch object's, else the last one known in the log, else none; the tag `time` says which:
+batch, neighbour, unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from stillwatch.logs.api_bodies import join, person_of, read_returned
+from stillwatch.logs.batches import Batches, in_requests
+from stillwatch.logs.fields import malformed, record_of, text
+from stillwatch.logs.halves import Half, Halves, Pair
+from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.record.exchange import Exchange
+from stillwatch.wire.chat_stream import dict_of, text_of
+
+_WANTED = "a question or a result of an Anthropic batch, with custom_id"
+_RESULTS = frozenset({"succeeded", "errored", "canceled", "expired"})
+
+
+class AnthropicBatch:
+    """The reader of Anthropic batches.
+
+    Attributes:
+        name: as `--format` takes it.
+        title: as people call it.
+        shape: JSON, lines or array.
+    """
+
+    name = "anthropic_batch"
+    title = "Anthropic Message Batches"
+    shape = "json"
+
+    def recognise(self, record: Any) -> str | None:
+        """Say on what ground a record is of this format; see `Reader`.
+
+        Args:
+            record: a decoded record.
+
+        Returns:
+            The ground, or None.
+        """
+        if not isinstance(record, Mapping):
+            return None
+        if record.get("type") == "message_batch" and "processing_status" in record:
+            return "is a batch object with processing_status"
+        lines = in_requests(record)
+        first = dict_of(lines[0] if lines else None)
+        if "custom_id" not in first:
+            return None
+        if text_of(dict_of(first.get("result")).get("type")) in _RESULTS:
+            return "has custom_id and result.type as a batch's results have"
+        if isinstance(first.get("params"), Mapping):
+            return "has custom_id and params as a batch's questions have"
+        return None
+
+    def decode(self, line: bytes) -> Any:
+        """Decode one line of JSON.
+
+        Args:
+            line: without its newline.
+
+        Returns:
+            The record.
+        """
+        return msgspec.json.decode(line)
+
+    def begin(self, options: ReadOptions) -> Conversion:
+        """Begin to read a log; see `Reader`.
+
+        Args:
+            options: how.
+
+        Returns:
+            The conversion.
+        """
+        return _Conversion(options)
+
+
+class _Conversion:
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
+        self._halves = Halves()
+        self._batches = Batches(options)
+
+    def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:
+        found = record_of(record, origin=origin, wanted=_WANTED)
+        if found.get("type") == "message_batch":
+            self._batches.note(found, names=("id",))
+            return
+        for line in in_requests(found):
+            yield from self._line(record_of(line, origin=origin, wanted=_WANTED), origin)
+
+    def finish(self) -> Iterable[Exchange]:
+        return map(self._exchange, self._halves.rest())
+
+    def _line(self, found: Mapping[str, Any], origin: Origin) -> Iterator[Exchange]:
+        key = text(found.get("custom_id"))
+        if key is None:
+            malformed(origin, _WANTED, got="one without")
+        if isinstance(found.get("params"), Mapping):
+            pairs = self._halves.add(key, Half(found, origin), side="question")
+        elif isinstance(found.get("result"), Mapping):
+            pairs = self._halves.add(key, Half(found, origin), side="answer")
+        else:
+            malformed(origin, _WANTED, got="one with neither params nor result")
+        yield from map(self._exchange, pairs)
+
+    def _exchange(self, pair: Pair) -> Exchange:
+        asked = dict_of(pair.question.record if pair.question else None)
+        told = dict_of(pair.answer.record if pair.answer else None)
+        request, result = dict_of(asked.get("params")), dict_of(told.get("result"))
+        kind = text(result.get("type")) or "no_result"
+        failed = dict_of(result.get("error"))
+        # An error wraps the wire's whole error body; older files had the inner object alone.
+        failed = failed if "error" in failed else {"error": failed} if failed else {}
+        returned = read_returned("anthropic.messages", failed or result.get("message"))
+        person = person_of(request, options=self._options)
+        when = self._batches.time_of(pair, answered_at=None, person=person)
+        message_id = text(returned.body.get("id"))
+        circumstances = Exchange(
+            exchange_id=message_id or when.fallback_id,
+            account=person.account,
+            started_at=when.started_at,
+            error=None if kind == "succeeded" else returned.error or kind,
+            session=person.session,
+            origin=when.origin,
+            tags=when.tags,
+        )
+        return join(request, returned, wire="anthropic.messages", circumstances=circumstances)
+
+
+READER = AnthropicBatch()

@@ -1,0 +1,300 @@
+"""Reads many files: recognises each, spreads the work over processes, counts whatever happens.
+
+Blocks are handed out and taken back in order, so that the result does not depend on how many
+processes there are, and so that no more than a few blocks are in memory.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stillwatch.errors import EnvironmentUnfitError, InvalidInputError
+from stillwatch.logs.read import Converted, Converter, recognise_block
+from stillwatch.logs.reader import ReadOptions
+from stillwatch.logs.readers.registry import FORMATS, SEPARATE, Recognition, reader_of
+from stillwatch.logs.seen import SeenIds
+from stillwatch.logs.source import Source, blocks, find_sources
+from stillwatch.logs.unit import Block, Fault
+from stillwatch.record.batches import with_column
+from stillwatch.record.exchange import to_batch
+from stillwatch.record.segments import read_journal
+from stillwatch.record.store import scan_store
+
+_ROWS = 2048
+#: Bytes of input below which starting processes costs more than it saves.
+_WORTH_PROCESSES = 48 * 2**20
+_MOST_PROCESSES = 16
+_STEP_BACK_S = 3600.0  # logs are written when calls end, so small steps back are no news
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """What to read, and how.
+
+    Attributes:
+        names: files, folders, glob patterns, or "-".
+        options: how records are read.
+        format: a format's name, or auto.
+        strict: stop at the first record that cannot be read.
+        processes: how many to spread the work over; None chooses by cores and size.
+    """
+
+    names: tuple[str, ...]
+    options: ReadOptions
+    format: str = "auto"
+    strict: bool = False
+    processes: int | None = None
+
+
+@dataclass
+class ReadCounts:
+    """What a reading met; every record is in exactly one of exchanges, quarantined or waiting.
+
+    Attributes:
+        records: records seen, empty lines not counted (count).
+        exchanges: exchanges given out (count).
+        quarantined: faults: records that could not be read, and places where a file broke (count).
+        repeated: deliveries of an exchange that came before, left out (count).
+        reused_ids: exchanges under an id that another one has, given an id of their own (count).
+        steps_back: times that a file's clock went back by more than an hour (count).
+        furthest_back_s: the largest step back (seconds).
+        forgotten_ids: ids too old to be compared with (count).
+    """
+
+    records: int = 0
+    exchanges: int = 0
+    quarantined: int = 0
+    repeated: int = 0
+    reused_ids: int = 0
+    steps_back: int = 0
+    furthest_back_s: float = 0.0
+    forgotten_ids: int = 0
+
+
+@dataclass
+class FileFound:
+    """A file and its format.
+
+    Attributes:
+        name: the file.
+        format: its format, "" when none fits.
+        ground: why, to follow "because it".
+    """
+
+    name: str
+    format: str
+    ground: str
+
+
+@dataclass
+class Reading:
+    """One pass over logs. `batches` runs it; the counts are complete afterwards.
+
+    Attributes:
+        request: what to read, and how.
+        on_fault: told of each fault as it is met.
+        counts: what has been met so far.
+        files: the files met so far.
+    """
+
+    request: ReadRequest
+    on_fault: Callable[[Fault], None] = lambda _: None
+    counts: ReadCounts = field(default_factory=ReadCounts)
+    files: list[FileFound] = field(default_factory=list)
+    _seen: SeenIds = field(default_factory=SeenIds)
+    _clock: tuple[str, float, float] = ("", -np.inf, 0.0)  # file, latest time, lag behind it
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read everything once.
+
+        Yields:
+            Batches of the store's schema, in the order of the sources.
+
+        Raises:
+            InvalidInputError: nothing there, no format recognised, or, when strict, the first
+                record that cannot be read, with its file and line.
+        """
+        sources = find_sources(self.request.names)
+        if self.request.format != "auto":
+            reader_of(self.request.format)  # a wrong name is told before anything is read
+        n_processes = self._n_processes(sources)
+        if n_processes < 2:
+            yield from self._run(sources, None)
+            return
+        with ProcessPoolExecutor(
+            n_processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start,
+            initargs=(self.request.options,),
+        ) as pool:
+            try:
+                yield from self._run(sources, pool)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(
+        self, sources: list[Source], pool: ProcessPoolExecutor | None
+    ) -> Iterator[pa.RecordBatch]:
+        here: dict[str, Converter] = {}
+        waiting: deque[tuple[str, Future[Converted] | Converted]] = deque()
+        room = 2 * self._n_processes(sources) + 1
+        for source in sources:
+            for name, found in self._blocks(source):
+                if isinstance(found, Fault):
+                    waiting.append((name, _fault_only(found)))
+                elif pool is not None and name in SEPARATE:
+                    waiting.append((found.file, pool.submit(_convert, name, found)))
+                else:
+                    if name not in here:
+                        here[name] = Converter(name, self.request.options)
+                    waiting.append((found.file, here[name].convert(found)))
+                while len(waiting) > (room if pool is not None else 0):
+                    yield from self._take(*waiting.popleft())
+        while waiting:
+            yield from self._take(*waiting.popleft())
+        for converter in here.values():
+            yield from self._take("", converter.finish())
+        if not any(found.format for found in self.files):
+            message = f"{', '.join(self.request.names)}: no log of a known format"
+            hint = f"name it with --format: {', '.join(FORMATS)}"
+            raise InvalidInputError(message, hint=hint)
+
+    def _blocks(self, source: Source) -> Iterator[tuple[str, Block | Fault]]:
+        found = _opened(source)
+        head: list[Block | Fault] = []
+        for item in found:
+            head.append(item)
+            if isinstance(item, Block):
+                break
+        recognition = self._recognise(source, head)
+        if recognition is None:
+            yield from (("", item) for item in head if isinstance(item, Fault))
+            if head and isinstance(head[-1], Block):
+                yield "", Fault(source.name, 1, "no known format; the file was not read")
+            return
+        self.files.append(FileFound(source.name, recognition.format, recognition.ground))
+        yield from ((recognition.format, item) for item in chain(head, found))
+
+    def _recognise(self, source: Source, head: list[Block | Fault]) -> Recognition | None:
+        if source.kind != "file":
+            return Recognition("own", f"is a {source.kind}", 1.0)
+        if self.request.format != "auto":
+            return Recognition(self.request.format.replace("-", "_"), "was named so", 1.0)
+        first = next((item for item in head if isinstance(item, Block)), None)
+        return None if first is None else recognise_block(first)
+
+    def _take(self, file: str, result: Future[Converted] | Converted) -> Iterator[pa.RecordBatch]:
+        found = _outcome(result) if isinstance(result, Future) else result
+        for fault in found.faults:
+            self.counts.quarantined += 1
+            if self.request.strict:
+                message = f"{fault.file}:{fault.line}: {fault.reason}"
+                raise InvalidInputError(
+                    message, hint="without --strict it is put aside and counted"
+                )
+            self.on_fault(fault)
+        self.counts.records += found.n_records
+        self._watch_clock(file, found.batch)
+        batch = self._without_repeats(found)
+        self.counts.exchanges += batch.num_rows
+        if batch.num_rows:
+            yield batch
+
+    def _without_repeats(self, found: Converted) -> pa.RecordBatch:
+        batch = found.batch
+        repeats = self._seen.add(found.ids, found.contents)
+        self.counts.forgotten_ids = self._seen.forgotten
+        if repeats.reused.any():
+            self.counts.reused_ids += int(repeats.reused.sum())
+            ids = batch["exchange_id"].to_pylist()
+            for row in np.flatnonzero(repeats.reused).tolist():
+                ids[row] = f"{ids[row]}#{int(found.contents[row]):016x}"
+            batch = with_column(batch, "exchange_id", pa.array(ids, pa.string()))
+        if repeats.same.any():
+            self.counts.repeated += int(repeats.same.sum())
+            batch = batch.filter(pc.invert(pa.array(repeats.same)))
+        return batch
+
+    def _watch_clock(self, file: str, batch: pa.RecordBatch) -> None:
+        if not batch.num_rows:
+            return
+        times = batch["started_at"].to_numpy()
+        same_file = self._clock[0] == file
+        before, lag = self._clock[1:] if same_file else (-np.inf, 0.0)
+        tops = np.maximum.accumulate(np.concatenate(([before], times[:-1])))
+        back = np.where(np.isfinite(tops), tops, times) - times
+        # A step is where the lag jumps, not every record that still lags.
+        jumps = np.diff(np.concatenate(([lag], back))) > _STEP_BACK_S
+        self.counts.steps_back += int(jumps.sum())
+        self.counts.furthest_back_s = max(self.counts.furthest_back_s, float(back.max()))
+        self._clock = (file, max(before, float(times.max())), float(back[-1]))
+
+    def _n_processes(self, sources: Iterable[Source]) -> int:
+        if self.request.processes is not None:
+            return max(1, self.request.processes)
+        size = sum(_size(source) for source in sources)
+        cores = len(os.sched_getaffinity(0))
+        return min(cores, _MOST_PROCESSES) if size > _WORTH_PROCESSES else 1
+
+
+def _outcome(result: Future[Converted]) -> Converted:
+    try:
+        return result.result()
+    except BrokenProcessPool as error:
+        message = "a process that read logs was killed, perhaps for want of memory"
+        raise EnvironmentUnfitError(message, hint="read with --processes 1") from error
+
+
+def _size(source: Source) -> int:
+    path = Path(source.name)
+    return path.stat().st_size if source.kind == "file" and path.is_file() else 0
+
+
+def _opened(source: Source) -> Iterator[Block | Fault]:
+    if source.kind == "store":
+        row = 1
+        for batch in scan_store(Path(source.name), batch_size=_ROWS):
+            yield Block(source.name, row, "batch", batch)
+            row += batch.num_rows
+    elif source.kind == "journal":
+        exchanges = (exchange for _, exchange in read_journal(Path(source.name)))
+        row = 1
+        while held := list(islice(exchanges, _ROWS)):
+            yield Block(source.name, row, "rows", held)
+            row += len(held)
+    else:
+        yield from blocks(source)
+
+
+def _fault_only(fault: Fault) -> Converted:
+    nothing = np.zeros(0, dtype=np.uint64)
+    return Converted(to_batch(()), nothing, nothing, [fault], 0)
+
+
+#: State of a worker process, set once when it starts.
+_options: ReadOptions | None = None
+_converters: dict[str, Converter] = {}
+
+
+def _start(options: ReadOptions) -> None:
+    global _options  # noqa: PLW0603 - a pool hands state to its workers no other way
+    _options = options
+
+
+def _convert(name: str, block: Block) -> Converted:
+    assert _options is not None, "the pool starts its workers with the options"
+    if name not in _converters:
+        _converters[name] = Converter(name, _options)
+    return _converters[name].convert(block)
