@@ -42,8 +42,9 @@ def curve(*, points: Path, seed: int, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(rows)))
         return
     for fitted in curves:
-        form = fitted.fitted.form if fitted.fitted is not None else "none"
-        click.echo(f"{fitted.capability}: teacher {fitted.teacher_share:.3f}, form {form}")
+        form = fitted.fitted.form if fitted.fitted is not None else None
+        words = f"form {form}" if form else "no form fitted"
+        click.echo(f"{fitted.capability}: teacher {fitted.teacher_share:.3f}, {words}")
         for point in fitted.points:
             share = float(point.correct.mean())
             click.echo(f"  {point.n_questions:>8,} questions, seed {point.seed}: {share:.3f}")
