@@ -32,7 +32,7 @@ class BarWatcher:
 
     def stage(self, name: str, total: int | None = None) -> None:
         """Begin a stage."""
-        self._finish()
+        self.finish()
         self._tasks[name] = self._progress.add_task(name, total=total, note="")
 
     def advance(self, name: str, done: int, note: str = "") -> None:
@@ -44,7 +44,8 @@ class BarWatcher:
         """Print a line above the bars."""
         self._progress.console.print(line, highlight=False)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Fill every bar: the work is done."""
         for task in self._progress.tasks:
             if not task.finished:
                 total = task.total if task.total is not None else 1
@@ -104,4 +105,6 @@ def watching(*, quiet: bool = False) -> Iterator[Watcher]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=False) as progress:
-        yield BarWatcher(progress)
+        watcher = BarWatcher(progress)
+        yield watcher
+        watcher.finish()
