@@ -202,9 +202,12 @@ def _print_files(files: list[FileFound]) -> None:
 
 def _print_description(found: Description) -> None:
     click.echo(f"\n{found.exchanges:,} exchanges of {found.accounts:,} accounts")
-    if found.first_at is None or found.last_at is None:
+    if not found.exchanges:
         return
-    click.echo(f"from {_when(found.first_at)} to {_when(found.last_at)} UTC")
+    if found.first_at is not None and found.last_at is not None:
+        click.echo(f"from {_when(found.first_at)} to {_when(found.last_at)} UTC")
+    if found.untimed:
+        click.echo(f"{found.untimed:,} of unknown time")
     click.echo(
         f"{found.output_tokens:,} output tokens; {found.refused:,} refused or failed; "
         f"{found.streamed:,} streamed"
@@ -224,6 +227,12 @@ def _print_description(found: Description) -> None:
 
 def _print_counts(counts: ReadCounts) -> None:
     click.echo(f"{counts.records:,} records read, {counts.quarantined:,} put aside")
+    if counts.not_asked:
+        click.echo(f"{counts.not_asked:,} of their parts ask no model:")
+        for reason, n in sorted(counts.reasons.items(), key=lambda entry: -entry[1]):
+            click.echo(f"  {n:,} {reason}")
+    if counts.joined:
+        click.echo(f"{counts.joined:,} parts were joined to the exchange that they belong to")
     if counts.repeated:
         click.echo(f"{counts.repeated:,} repeated deliveries left out")
     if counts.reused_ids:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from stillwatch.logs.reader import ReadOptions
+from stillwatch.record.bodies import LONGEST_PARAMETER
 from stillwatch.record.exchange import Answer, Exchange, Message, canonical_json
 from stillwatch.record.privacy import KeyedHash
 
@@ -23,7 +24,6 @@ _WORD = re.compile(r"[^\W\d_]+|\d+")
 _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 _WORD_DIGITS = 12  # hex digits: 48 bits, no two of a million words alike (chance 0.2 %)
 _NUMBER_DIGITS = 8
-_LONGEST_PARAMETER = 32  # characters; longer texts among the parameters are bodies
 
 
 def without_bodies(exchange: Exchange, options: ReadOptions) -> Exchange:
@@ -78,7 +78,7 @@ def _extra(key: KeyedHash | None, extra: str | None) -> str | None:
 
 
 def _parameter(key: KeyedHash | None, value: Any) -> Any:
-    is_short = isinstance(value, str) and len(value) <= _LONGEST_PARAMETER
+    is_short = isinstance(value, str) and len(value) <= LONGEST_PARAMETER
     if is_short or value is None or isinstance(value, bool | int | float):
         return value
     return None if key is None else "hash:" + key.hash("text", canonical_json(value))

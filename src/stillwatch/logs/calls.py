@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -32,6 +33,7 @@ from stillwatch.logs.envelope import (
 )
 from stillwatch.logs.fields import epoch, first_text, malformed, record_of, text
 from stillwatch.logs.reader import Origin, ReadOptions
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Exchange
 
 #: Streams that may be open at once; beyond it the one that waits longest is taken as cut.
@@ -81,7 +83,7 @@ class _Open(NamedTuple):
     first: Mapping[str, Any]
 
 
-class CallConversion:
+class CallConversion(Tally):
     """One log of calls being read.
 
     Args:
@@ -90,6 +92,7 @@ class CallConversion:
     """
 
     def __init__(self, dialect: Dialect, options: ReadOptions) -> None:
+        super().__init__()
         self._dialect = dialect
         self._options = options
         self._open: OrderedDict[tuple[str, str], _Open] = OrderedDict()
@@ -107,19 +110,10 @@ class CallConversion:
         """
         wanted = self._dialect.wanted
         calls = entries_of(record_of(record, origin=origin, wanted=wanted))
-        for n, call in enumerate(calls):
-            found = record_of(call, origin=origin, wanted=wanted)
-            # Events first: those of the Responses API hold a `response`, as an envelope does.
-            event = self._event(found, origin)
-            envelope = None if event is not None else open_envelope(found) or self._bare(found)
-            if event is not None:
-                yield from self._grow(event, found, origin)
-            elif envelope is not None:
-                # A record that wraps many calls is one place, so the place alone is no id.
-                fallback = str(origin) if len(calls) == 1 else f"{origin}#{n}"
-                yield self._exchange(envelope, origin, fallback_id=fallback)
-            else:
-                malformed(origin, wanted, got="an object without either")
+        # A record that wraps many calls is one place, so the place alone is no id.
+        ids = [f"{origin}#{n}" for n in range(len(calls))] if len(calls) > 1 else [str(origin)]
+        named = list(zip(calls, ids, strict=False))
+        yield from self.each(named, origin, read=lambda one: self._call(*one, origin=origin))
 
     def finish(self) -> Iterator[Exchange]:
         """Give back streams that never ended; see `Conversion`.
@@ -128,7 +122,20 @@ class CallConversion:
             Exchanges.
         """
         while self._open:
-            yield self._close(next(iter(self._open)))
+            yield from self._close(next(iter(self._open)))
+
+    def _call(self, call: Any, fallback_id: str, *, origin: Origin) -> Iterator[Exchange]:
+        wanted = self._dialect.wanted
+        found = record_of(call, origin=origin, wanted=wanted)
+        # Events first: those of the Responses API hold a `response`, as an envelope does.
+        event = self._event(found, origin)
+        envelope = None if event is not None else open_envelope(found) or self._bare(found)
+        if event is not None:
+            yield from self._grow(event, found, origin)
+        elif envelope is not None:
+            yield self._exchange(envelope, origin, fallback_id=fallback_id)
+        else:
+            malformed(origin, wanted, got="an object without either")
 
     def _event(self, found: Mapping[str, Any], origin: Origin) -> Event | None:
         within = self._open.get((origin.file, ""))
@@ -182,17 +189,23 @@ class CallConversion:
     def _grow(self, event: Event, found: Mapping[str, Any], origin: Origin) -> Iterator[Exchange]:
         key = (origin.file, event.stream)
         if event.is_first and key in self._open:
-            yield self._close(key)  # the one before was cut
-        if key not in self._open:
-            self._open[key] = _Open(assembler_of(event.wire), event, origin, found)
-        self._open[key].assembler.feed(frame_of(found))
+            yield from self._close(key)  # the one before was cut
+        within = self._open.get(key)
+        stream = within or _Open(assembler_of(event.wire), event, origin, found)
+        stream.assembler.feed(frame_of(found))
+        self._open[key] = stream
+        self.joined += within is not None
         if event.is_last:
-            yield self._close(key)
+            yield from self._close(key)
         elif len(self._open) > _MOST_OPEN:
-            yield self._close(next(iter(self._open)))
+            yield from self._close(next(iter(self._open)))
 
-    def _close(self, key: tuple[str, str]) -> Exchange:
-        assembler, event, origin, first = self._open.pop(key)
+    def _close(self, key: tuple[str, str]) -> Iterator[Exchange]:
+        stream = self._open.pop(key)
+        return self.built(partial(self._streamed, stream), stream.origin)
+
+    def _streamed(self, stream: _Open) -> Exchange:
+        assembler, event, origin, first = stream
         returned = assembled(assembler)
         named = first_text(event.stream, getattr(assembler, "response_id", None))
         base = Exchange(

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from stillwatch.logs.envelope import UNKNOWN_TIME
 from stillwatch.record.exchange import ARROW_SCHEMA
 
 #: Fields that are counted, in the order they are shown; `question` and `system` are turns.
@@ -43,8 +44,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         exchanges: exchanges (count).
         accounts: different accounts (count).
-        first_at: earliest start (UTC epoch seconds), None of an empty log.
-        last_at: latest start.
+        untimed: exchanges whose time the log does not tell; they are in no span (count).
+        first_at: earliest known start (UTC epoch seconds), None when there is none.
+        last_at: latest known start.
         output_tokens: tokens of all answers where told (count).
         refused: exchanges with a status of 400 or more, or none (count).
         streamed: exchanges streamed (count).
@@ -56,6 +58,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
     exchanges: int
     accounts: int
+    untimed: int
     first_at: float | None
     last_at: float | None
     output_tokens: int
@@ -71,7 +74,7 @@ class Holdings:
     """Sums over batches; 8 bytes an account are all that grows."""
 
     def __init__(self) -> None:
-        self._n = 0
+        self._n = self._untimed = 0
         self._have: Counter[str] = Counter()
         self._models: Counter[str] = Counter()
         self._wires: Counter[str] = Counter()
@@ -99,8 +102,14 @@ class Holdings:
         names = [name for name in pc.unique(batch["account"]).to_pylist() if name]
         fresh = np.array([xxhash.xxh3_64_intdigest(n.encode()) for n in names], dtype=np.uint64)
         self._accounts = np.union1d(self._accounts, fresh)
-        bounds = pc.min_max(batch["started_at"]).as_py()
-        self._span = (min(self._span[0], bounds["min"]), max(self._span[1], bounds["max"]))
+        times = batch["started_at"].to_numpy()
+        known = times[times != UNKNOWN_TIME]
+        self._untimed += len(times) - len(known)
+        if len(known):
+            self._span = (
+                min(self._span[0], float(known.min())),
+                max(self._span[1], float(known.max())),
+            )
         self._tokens += pc.sum(batch["output_tokens"]).as_py() or 0
         status = batch["status"].to_numpy(zero_copy_only=False)
         self._refused += int(((status >= 400) | (status == 0)).sum())
@@ -117,8 +126,9 @@ class Holdings:
         return Description(
             exchanges=self._n,
             accounts=len(self._accounts),
-            first_at=self._span[0] if self._n else None,
-            last_at=self._span[1] if self._n else None,
+            untimed=self._untimed,
+            first_at=self._span[0] if self._n > self._untimed else None,
+            last_at=self._span[1] if self._n > self._untimed else None,
             output_tokens=self._tokens,
             refused=self._refused,
             streamed=self._streamed,

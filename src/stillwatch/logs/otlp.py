@@ -232,6 +232,22 @@ def _first(found: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return None
 
 
+def weight_of(value: object) -> int:
+    """Weigh a value.
+
+    Args:
+        value: as decoded.
+
+    Returns:
+        Roughly the bytes that it takes in memory.
+    """
+    if isinstance(value, str):
+        return 50 + len(value)
+    if isinstance(value, Mapping):
+        return 100 + sum(100 + weight_of(inner) for inner in value.values())
+    return 60 + sum(map(weight_of, value)) if isinstance(value, list) else 30
+
+
 def _hex(value: object) -> str:
     return value.lower().removeprefix("0x") if isinstance(value, str) else ""
 

@@ -18,8 +18,9 @@ from stillwatch.errors import InvalidInputError
 from stillwatch.logs.bodies import without_bodies
 from stillwatch.logs.columns import batch_of
 from stillwatch.logs.reader import Origin, ReadOptions
-from stillwatch.logs.readers.registry import Recognition, reader_of, recognise
+from stillwatch.logs.readers.registry import SEPARATE, TYPED, Recognition, reader_of, recognise
 from stillwatch.logs.source import records_of
+from stillwatch.logs.tally import fault_of
 from stillwatch.logs.unit import Block, Fault
 from stillwatch.record.exchange import Exchange
 
@@ -32,6 +33,9 @@ _WRAPPERS = (
 _MOST_BESIDE = 4  # keys of a wrapper: the list, and counts or cursors beside it
 _SAMPLE = 64  # records looked at to recognise a format
 _LAST_TIME = 253_402_300_800  # the year 10000, where calendars of the store end
+#: Where records stand that waited, when the reader does not say which of them failed.
+_WAITED = Origin("(records that waited)", 0)
+_MOST_FAILURES = 1000  # in a row
 _UNTIMELY = "the record must have a start time between 1970 and 9999"
 
 
@@ -44,6 +48,10 @@ class Converted(NamedTuple):
         contents: hash of each exchange's id, account, time, last turn and answer, likewise.
         faults: records that gave none, in order.
         n_records: records seen (count), the faulty ones included, empty lines not.
+        not_asked: parts that ask no model, by what they are (counts).
+        n_joined: parts that went into an exchange with another part (count).
+        n_split: parts beyond the first of records that hold many (count).
+        n_broken: of the faults those that are no records but places in a file (count).
     """
 
     batch: pa.RecordBatch
@@ -51,6 +59,10 @@ class Converted(NamedTuple):
     contents: NDArray[np.uint64]
     faults: list[Fault]
     n_records: int
+    not_asked: Mapping[str, int] = {}
+    n_joined: int = 0
+    n_split: int = 0
+    n_broken: int = 0
 
 
 class Converter:
@@ -65,6 +77,7 @@ class Converter:
         self._reader = reader_of(format)
         self._options = options
         self._conversion = self._reader.begin(options)
+        self._is_typed = self._reader.name in TYPED
 
     def convert(self, block: Block) -> Converted:
         """Read a block.
@@ -90,38 +103,52 @@ class Converter:
             try:
                 # One by one: what a record gave before it failed stays.
                 for found in self._conversion.convert(record, origin):
-                    if _is_timely(found):
-                        exchanges.append(without_bodies(found, self._options))
-                    else:
-                        faults.append(Fault(*origin, _UNTIMELY))
+                    self._add(found, origin, exchanges=exchanges, faults=faults)
             except Exception as error:
-                faults.append(self._fault(error, origin))
-        return converted(exchanges, faults, n_records=n_records)
+                faults.append(fault_of(error, origin))
+        return self._tallied(exchanges, faults, n_records=n_records)
 
     def finish(self) -> Converted:
         """Take what waited for its other half.
 
         Returns:
-            Its exchanges, and a fault when the reader failed on them.
+            Its exchanges, and a fault for each that the reader failed on.
         """
         faults: list[Fault] = []
         exchanges: list[Exchange] = []
-        try:
-            for found in self._conversion.finish():
-                if _is_timely(found):
-                    exchanges.append(without_bodies(found, self._options))
-                else:
-                    faults.append(Fault(*_place(found), _UNTIMELY))
-        except Exception as error:
-            faults.append(self._fault(error, Origin("(records that waited)", 0)))
-        return converted(exchanges, faults, n_records=0)
+        is_done = False
+        while not is_done:
+            try:
+                for found in self._conversion.finish():
+                    self._add(found, _place(found), exchanges=exchanges, faults=faults)
+                is_done = True
+            except Exception as error:
+                fault = fault_of(error, _WAITED)
+                # What failed has been taken out, so the next call goes on behind it; a reader that
+                # fails on the same again and again never would.
+                is_done = faults[-_MOST_FAILURES:] == [fault] * _MOST_FAILURES
+                faults.append(fault)
+        return self._tallied(exchanges, faults, n_records=0)
 
-    def _fault(self, error: Exception, origin: Origin) -> Fault:
-        if isinstance(error, InvalidInputError):
-            return Fault(*origin, str(error).removeprefix(f"{origin}: "))
-        # A shape that the reader did not foresee costs one record, never the file.
-        return Fault(
-            *origin, f"the {self._reader.name} reader failed on it ({type(error).__name__})"
+    def _add(
+        self, found: Exchange, origin: Origin, *, exchanges: list[Exchange], faults: list[Fault]
+    ) -> None:
+        # Where records wait, what one gives is of an earlier one.
+        place = origin if self._reader.name in SEPARATE else _place(found)
+        if not _is_timely(found):
+            faults.append(Fault(*place, _UNTIMELY))
+            return
+        try:
+            exchanges.append(without_bodies(found, self._options))
+        except Exception as error:
+            faults.append(fault_of(error, place))
+
+    def _tallied(
+        self, exchanges: list[Exchange], faults: list[Fault], *, n_records: int
+    ) -> Converted:
+        taken = self._conversion.take()
+        return converted(exchanges, [*faults, *taken.faults], n_records=n_records)._replace(
+            not_asked=taken.skipped, n_joined=taken.joined, n_split=taken.split
         )
 
     def _records(self, block: Block) -> Iterator[tuple[Origin, Any]]:
@@ -138,7 +165,9 @@ class Converter:
             if is_text:
                 yield origin, self._text_record(line, origin)
                 continue
-            record = decode_line(line, origin)
+            record = self._typed(line) if self._is_typed else None
+            if record is None:
+                record = decode_line(line, origin)
             if isinstance(record, dict) and len(record) <= _MOST_BESIDE:
                 yield from ((origin, inner) for inner in self._unwrapped(record))
             else:
@@ -150,6 +179,13 @@ class Converter:
         except (InvalidInputError, UnicodeDecodeError) as error:
             is_ours = isinstance(error, InvalidInputError)
             return Fault(*origin, str(error) if is_ours else "the line is not UTF-8")
+
+    def _typed(self, line: bytes) -> Any:
+        """Decode a line as the reader wants it; None for one to decode the plain way."""
+        try:
+            return self._reader.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
 
     def _unwrapped(self, record: dict[str, Any]) -> list[Any]:
         return [record] if self._reader.recognise(record) is not None else unwrapped(record)

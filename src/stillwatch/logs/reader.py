@@ -7,10 +7,12 @@ what waits in their `Conversion` and give it back when its other half comes, or 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+from stillwatch.logs.tally import Tallied
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.privacy import KeyedHash
 
@@ -49,7 +51,22 @@ class ReadOptions:
 
 
 class Conversion(Protocol):
-    """One log being read."""
+    """One log being read; `stillwatch.logs.tally.Tally` is the base that keeps the counts.
+
+    Attributes:
+        skipped: parts of records that ask no model, by what they are (counts); empty in formats
+            that hold nothing else.
+    """
+
+    skipped: Counter[str]
+
+    def take(self) -> Tallied:
+        """Take what has been tallied since the last call: what became of parts that gave nothing.
+
+        Returns:
+            It; the tally begins anew.
+        """
+        ...
 
     def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:
         """Turn one record into the exchanges that it completes, mostly one.
@@ -68,6 +85,9 @@ class Conversion(Protocol):
 
     def finish(self) -> Iterable[Exchange]:
         """Give back what still waits: exchanges of which one half never came.
+
+        What waits is taken out before it is read, so that a call after one that raised goes on
+        behind what failed.
 
         Returns:
             Exchanges, marked by `Exchange.error` or a tag for the half that is missing.
@@ -101,7 +121,9 @@ class Reader(Protocol):
         ...
 
     def decode(self, line: bytes) -> Any:
-        """Decode a line of a `text` format; others are decoded for them.
+        """Decode a line of a `text` format, or of one listed in `registry.TYPED`.
+
+        Other formats are decoded for them, and so are lines that this refuses.
 
         Args:
             line: without its newline.

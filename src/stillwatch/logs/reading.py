@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stillwatch.errors import EnvironmentUnfitError, InvalidInputError
+from stillwatch.logs.envelope import UNKNOWN_TIME
 from stillwatch.logs.read import Converted, Converter, recognise_block
 from stillwatch.logs.reader import ReadOptions
 from stillwatch.logs.readers.registry import FORMATS, SEPARATE, Recognition, reader_of
@@ -60,12 +61,22 @@ class ReadRequest:
 
 @dataclass
 class ReadCounts:
-    """What a reading met; every record is in exactly one of exchanges, quarantined or waiting.
+    """What a reading met, in parts: what could be an exchange of its own.
+
+    Most records are one part; one that holds many (an export of spans, a page, an archive) adds its
+    others to `split`. Every part is in exactly one place:
+    records + split + broken = exchanges + repeated + quarantined + not_asked + joined.
 
     Attributes:
         records: records seen, empty lines not counted (count).
         exchanges: exchanges given out (count).
         quarantined: faults: records that could not be read, and places where a file broke (count).
+        broken: of the quarantined those that are no records but places where a file broke (count).
+        not_asked: parts that ask no model: requests of other paths, other spans (count).
+        reasons: what they are instead (counts); they sum to `not_asked`.
+        joined: parts that went into an exchange with another part (the second half of a pair, later
+            rows and events of a call), or that only tell about others (a trace, a batch) (count).
+        split: parts beyond the first of a record (count).
         repeated: deliveries of an exchange that came before, left out (count).
         reused_ids: exchanges under an id that another one has, given an id of their own (count).
         steps_back: times that a file's clock went back by more than an hour (count).
@@ -76,11 +87,30 @@ class ReadCounts:
     records: int = 0
     exchanges: int = 0
     quarantined: int = 0
+    broken: int = 0
+    not_asked: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    joined: int = 0
+    split: int = 0
     repeated: int = 0
     reused_ids: int = 0
     steps_back: int = 0
     furthest_back_s: float = 0.0
     forgotten_ids: int = 0
+
+    def add(self, found: Converted) -> None:
+        """Count what a block held, but for its exchanges and faults.
+
+        Args:
+            found: what it gave.
+        """
+        self.records += found.n_records
+        self.broken += found.n_broken
+        self.joined += found.n_joined
+        self.split += found.n_split
+        for reason, n in found.not_asked.items():
+            self.not_asked += n
+            self.reasons[reason] = self.reasons.get(reason, 0) + n
 
 
 @dataclass
@@ -197,6 +227,7 @@ class Reading:
 
     def _take(self, file: str, result: Future[Converted] | Converted) -> Iterator[pa.RecordBatch]:
         found = _outcome(result) if isinstance(result, Future) else result
+        self.counts.add(found)
         for fault in found.faults:
             self.counts.quarantined += 1
             if self.request.strict:
@@ -205,7 +236,6 @@ class Reading:
                     message, hint="without --strict it is put aside and counted"
                 )
             self.on_fault(fault)
-        self.counts.records += found.n_records
         self._watch_clock(file, found.batch)
         batch = self._without_repeats(found)
         self.counts.exchanges += batch.num_rows
@@ -228,9 +258,10 @@ class Reading:
         return batch
 
     def _watch_clock(self, file: str, batch: pa.RecordBatch) -> None:
-        if not batch.num_rows:
-            return
         times = batch["started_at"].to_numpy()
+        times = times[times != UNKNOWN_TIME]
+        if not len(times):
+            return
         same_file = self._clock[0] == file
         before, lag = self._clock[1:] if same_file else (-np.inf, 0.0)
         tops = np.maximum.accumulate(np.concatenate(([before], times[:-1])))
@@ -280,7 +311,7 @@ def _opened(source: Source) -> Iterator[Block | Fault]:
 
 def _fault_only(fault: Fault) -> Converted:
     nothing = np.zeros(0, dtype=np.uint64)
-    return Converted(to_batch(()), nothing, nothing, [fault], 0)
+    return Converted(to_batch(()), nothing, nothing, [fault], 0, n_broken=1)
 
 
 #: State of a worker process, set once when it starts.

@@ -33,7 +33,7 @@ _ROWS = 2048  # Parquet rows of a block
 _HEAD = 2**16  # bytes looked at to tell the layout
 _GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
 #: What a folder is searched for; other files in it are not logs unless named.
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".log", ".csv", ".tsv", ".parquet", ".txt")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".log", ".csv", ".tsv", ".parquet", ".txt", ".har")
 _PACKED = ("", ".gz", ".zst", ".zstd")
 
 

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 from stillwatch.record.disk import sync_folder
 from stillwatch.record.exchange import ARROW_SCHEMA
 from stillwatch.record.parquet import hidden_path
-from stillwatch.record.store import StoreSummary, _day_name, _free_name, exclusive
+from stillwatch.record.store import ROW_GROUP, StoreSummary, day_name, exclusive, free_name
 
 _DAY_S = 86_400
-_ROW_GROUP = 8192  # rows, as in `write_store`
 _HELD_BYTES = 64 * 2**20  # of rows in memory, all days together, before the fullest is written out
 
 
@@ -42,7 +41,7 @@ def write_batches(
     """
     folder = Path(folder)
     with exclusive(folder):
-        writer = _BatchWriter(folder, name or _free_name(folder))
+        writer = _BatchWriter(folder, name or free_name(folder))
         with contextlib.closing(writer):
             for batch in batches:
                 writer.add(batch)
@@ -67,10 +66,10 @@ class _BatchWriter:
             part = batch if len(days) == 1 else batch.filter(pa.array(numbers == number))
             day = self._days.get(number)
             if day is None:
-                place = self._folder / f"day={_day_name(number)}"
+                place = self._folder / f"day={day_name(number)}"
                 day = self._days[number] = _DayFile(place, self._name)
             self._held += day.add(part)
-            if day.n_rows >= _ROW_GROUP:
+            if day.n_rows >= ROW_GROUP:
                 self._held -= day.flush()
         while self._held > _HELD_BYTES:
             self._held -= max(self._days.values(), key=lambda d: d.held).flush()
@@ -87,7 +86,7 @@ class _BatchWriter:
         for number in days:
             self._days[number].publish()
         sync_folder(self._folder)
-        return StoreSummary(self._n_rows, len(days), tuple(map(_day_name, days)))
+        return StoreSummary(self._n_rows, len(days), tuple(map(day_name, days)))
 
     def close(self) -> None:
         for day in self._days.values():
@@ -114,7 +113,7 @@ class _DayFile:
     def flush(self) -> int:
         if self._parts:
             table = pa.Table.from_batches(self._parts, ARROW_SCHEMA).combine_chunks()
-            self._writer.write_table(table, row_group_size=_ROW_GROUP)
+            self._writer.write_table(table, row_group_size=ROW_GROUP)
         size, self._parts, self.held, self.n_rows = self.held, [], 0, 0
         return size
 

@@ -14,7 +14,7 @@ _PARAMETERS = "parameters"
 #: What holds bodies.
 BODY_COLUMNS = (*_PARTS, _PARAMETERS)
 #: A longer text among the parameters is a body (characters): a schema, a stop sequence.
-_LONGEST_PARAMETER = 32
+LONGEST_PARAMETER = 32
 
 
 def has_body(batch: pa.RecordBatch) -> pa.BooleanArray:
@@ -105,5 +105,5 @@ def _bare(text: str | None) -> str | None:
         for name, value in msgspec.json.decode(text).items()
         if value is None
         or isinstance(value, bool | int | float)
-        or (isinstance(value, str) and len(value) <= _LONGEST_PARAMETER)
+        or (isinstance(value, str) and len(value) <= LONGEST_PARAMETER)
     })

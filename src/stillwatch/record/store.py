@@ -246,7 +246,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, exchanges: Iterable[Exchange], *, name: str | None) -> StoreSummary:
-    with contextlib.closing(_Writer(folder, name=name or _free_name(folder))) as writer:
+    with contextlib.closing(_Writer(folder, name=name or free_name(folder))) as writer:
         for exchange in exchanges:
             writer.add(exchange)
         return writer.publish(replace=name is not None)
@@ -268,7 +268,7 @@ class _Writer:
         number = math.floor(exchange.started_at / _DAY_S)
         day = self._days.get(number)
         if day is None:
-            day = self._days[number] = _Day(self._folder / f"day={_day_name(number)}", self._name)
+            day = self._days[number] = _Day(self._folder / f"day={day_name(number)}", self._name)
         self._n_exchanges += 1
         self._text += day.add(exchange)
         if len(day.rows) >= ROW_GROUP:
@@ -288,7 +288,7 @@ class _Writer:
         for number in days:
             self._days[number].publish()
         sync_folder(self._folder)
-        return StoreSummary(self._n_exchanges, len(days), tuple(_day_name(n) for n in days))
+        return StoreSummary(self._n_exchanges, len(days), tuple(day_name(n) for n in days))
 
     def close(self) -> None:
         for day in self._days.values():
@@ -334,7 +334,18 @@ class _Day:
         self._hidden.unlink(missing_ok=True)
 
 
-def _day_name(number: int) -> str:
+def day_name(number: int) -> str:
+    """Name a day.
+
+    Args:
+        number: days since 1970-01-01.
+
+    Returns:
+        YYYY-MM-DD.
+
+    Raises:
+        InvalidInputError: a day beyond the calendar.
+    """
     try:
         return datetime.fromtimestamp(number * _DAY_S, UTC).strftime("%Y-%m-%d")
     except (OverflowError, ValueError, OSError):
@@ -355,7 +366,15 @@ def _place_path(store_folder: Path, head: SegmentHead) -> Path:
     return store_folder / f"compacted-{head.journal_id}.json"
 
 
-def _free_name(folder: Path) -> str:
+def free_name(folder: Path) -> str:
+    """Choose a name that no file of a store has.
+
+    Args:
+        folder: the store.
+
+    Returns:
+        The next number's, as `part-000001`.
+    """
     numbers = [int(p.stem[5:]) for p in folder.glob("day=*/part-*.parquet") if p.stem[5:].isdigit()]
     return f"part-{max(numbers, default=0) + 1:06d}"
 

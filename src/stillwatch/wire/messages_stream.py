@@ -161,8 +161,8 @@ class MessageAssembler:
             return block
         try:
             return {**block, "input": _decode(written)}
-        except (msgspec.DecodeError, RecursionError):
-            # Cut in the middle: the pieces are worth keeping, as what they are.
+        except (msgspec.DecodeError, TypeError, RecursionError):
+            # Cut in the middle, or no text: it is worth keeping, as what it is.
             return {**block, "partial_json": written}
 
 

@@ -1,6 +1,7 @@
 """What a log holds, and what its gaps cost."""
 
 from stillwatch.logs.describe import COSTS, FIELDS, Holdings
+from stillwatch.logs.envelope import UNKNOWN_TIME
 from stillwatch.record.exchange import ARROW_SCHEMA, Answer, Exchange, Message, to_batch
 
 
@@ -51,6 +52,18 @@ def test_gaps_name_their_cost() -> None:
     assert {"question", "system", "output_tokens"} <= set(costs)
     assert set(COSTS) <= set(FIELDS)
     assert set(FIELDS) <= {*ARROW_SCHEMA.names, "question", "system"}
+
+
+def test_unknown_times_are_in_no_span() -> None:
+    """Exchanges whose time nobody told are counted, and do not stretch the span to 1970."""
+    untold = _exchange(0, started_at=UNKNOWN_TIME, tags={"time": "unknown"})
+    holdings = Holdings()
+    holdings.add(to_batch([untold]))
+    only = holdings.describe()
+    assert (1, 1, None, None) == (only.exchanges, only.untimed, only.first_at, only.last_at)
+    holdings.add(to_batch([_exchange(1), untold, _exchange(5)]))
+    found = holdings.describe()
+    assert (4, 2, 101.0, 105.0) == (found.exchanges, found.untimed, found.first_at, found.last_at)
 
 
 def test_empty_log() -> None:

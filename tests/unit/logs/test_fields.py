@@ -191,3 +191,12 @@ def test_refusal_tells_place_and_kind_only() -> None:
     with pytest.raises(InvalidInputError) as caught:
         fields.record_of("secret", origin=Origin("a.jsonl", 3), wanted="a payload")
     assert "a.jsonl:3: record must be a payload, got str" == str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [["text"], {"a": 1}, [[]], 7])
+def test_parts_of_odd_types(kind: object) -> None:
+    """A part whose type is no name is kept beside the text, whatever it is."""
+    content = [{"type": kind, "text": "x"}, "said"]
+    assert "said" == fields.text_of(content)
+    (message,) = fields.messages_from_openai([{"role": "user", "content": content}])
+    assert ("said", canonical_json({"parts": content[:1]})) == (message.content, message.extra)

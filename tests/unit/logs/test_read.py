@@ -15,10 +15,12 @@ from stillwatch.detect.fold import fold
 from stillwatch.detect.traits import find_families
 from stillwatch.errors import InvalidInputError
 from stillwatch.logs.columns import batch_of
-from stillwatch.logs.reader import ReadOptions
+from stillwatch.logs.read import Converter, decode_line
+from stillwatch.logs.reader import Origin, ReadOptions
 from stillwatch.logs.reading import Reading, ReadRequest
 from stillwatch.logs.seen import SeenIds
-from stillwatch.logs.unit import Fault
+from stillwatch.logs.unit import Block, Fault
+from stillwatch.record.bodies import LONGEST_PARAMETER, has_body, without_bodies
 from stillwatch.record.exchange import Answer, Exchange, Message, from_batch, to_batch
 from stillwatch.record.journal import Journal
 from stillwatch.record.privacy import KeyedHash
@@ -137,6 +139,41 @@ def test_clock_going_back(tmp_path: Path) -> None:
     found, _, reading = _read(_file(tmp_path, *lines))
     assert len(times) == len(found)
     assert (1, 8000.0) == (reading.counts.steps_back, reading.counts.furthest_back_s)
+
+
+def test_unknown_time_is_no_step_back(tmp_path: Path) -> None:
+    """A time that nobody told is not compared with others."""
+    lines = [_line(1), _line(2, started_at=1.0, tags={"time": "unknown"}), _line(3)]
+    found, _, reading = _read(_file(tmp_path, *lines))
+    assert (3, 0, 0.0) == (len(found), reading.counts.steps_back, reading.counts.furthest_back_s)
+
+
+@pytest.mark.parametrize("line", [
+    b'{"startTime":1.7e9,"call_type":"completion","hidden_params":{},"id":"a","messages":"q"}',
+    b'{"startTime":1.7e9,"call_type":"completion","id":"a","metadata":{"user_api_key_hash":"k"}}',
+    b'{"startTime":1.7e9,"call_type":"completion","id":"a","metadata":"none"}',
+    b'{"startTime":1.7e9,"call_type":"completion","id":"a","response_cost":NaN,"metadata":[1]}',
+    b'{"standard_logging_object":{"startTime":1.7e9,"call_type":"completion","id":"a"}}',
+    b'[{"startTime":1.7e9}]', b"{broken", b"7",
+])  # fmt: skip
+def test_typed_decoding_changes_nothing(line: bytes) -> None:
+    """Lines that a reader decodes itself, and those that it refuses, give what plain ones do."""
+    ours = Converter("litellm", OPTIONS).convert(Block("f", 1, "lines", [line]))
+    plain = decode_line(line, Origin("f", 1))
+    theirs = Converter("litellm", OPTIONS).convert(Block("f", 1, "rows", [plain]))
+    assert theirs.batch.equals(ours.batch)
+    assert theirs.faults == ours.faults
+
+
+def test_long_parameters_go_as_in_the_record(tmp_path: Path) -> None:
+    """What counts as a text among the parameters is the same here as when bodies are forgotten."""
+    parameters = {"stop": "x" * LONGEST_PARAMETER, "suffix": "x" * (LONGEST_PARAMETER + 1)}
+    path = _file(tmp_path, _line(1, parameters=parameters))
+    (dropped,), _, _ = _read(path, options=ReadOptions(KEY, bodies="drop"))
+    (kept,), _, _ = _read(path)
+    (batch,) = [to_batch([kept])]
+    (forgotten,) = from_batch(without_bodies(batch, has_body(batch)))
+    assert {"stop"} == set(dropped.parameters) == set(forgotten.parameters)
 
 
 def test_wrapped_records(tmp_path: Path) -> None:

@@ -182,3 +182,11 @@ def test_finds_files(tmp_path: Path) -> None:
     assert [Source("-")] == find_sources(["-"])
     with pytest.raises(InvalidInputError, match="no log there"):
         find_sources([str(tmp_path / "*.parquet")])
+
+
+def test_folders_are_searched_for_archives(tmp_path: Path) -> None:
+    """Archives that browsers and proxies save are logs of a folder."""
+    for name in ("a.har", "b.har.gz", "c.md"):
+        (tmp_path / name).write_bytes(LINES)
+    found = [Path(source.name).name for source in find_sources([str(tmp_path)])]
+    assert ["a.har", "b.har.gz"] == found

@@ -23,6 +23,8 @@ from stillwatch.record.store import (
     StoreSummary,
     compact,
     count_exchanges,
+    day_name,
+    free_name,
     read_store,
     scan_store,
     write_store,
@@ -342,3 +344,13 @@ def test_replaced_exchange_is_equal(tmp_path: Path) -> None:
     )
     write_store(tmp_path, [full])
     assert [full] == list(read_store(tmp_path))
+
+
+def test_names_for_other_writers(tmp_path: Path) -> None:
+    """Days are named alike by all who write, and a free name is the next number's."""
+    assert ["1969-12-31", "1970-01-01", "2000-02-29"] == [day_name(n) for n in (-1, 0, 11_016)]
+    with pytest.raises(InvalidInputError, match="between the years 1 and 9999"):
+        day_name(10**9)
+    assert "part-000001" == free_name(tmp_path)
+    write_store(tmp_path, [_exchange(1)])
+    assert "part-000002" == free_name(tmp_path)

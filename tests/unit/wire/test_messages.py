@@ -239,6 +239,17 @@ def test_deltas_that_are_no_text() -> None:
     assert [part] == json.loads(assembler.reply().answers[0].extra or "")["parts"]
 
 
+@pytest.mark.parametrize("value", [7, {"a": 1}, ["x"], True])
+def test_pieces_of_input_that_are_no_text(value: object) -> None:
+    """Pieces of a tool's input that cannot be JSON text are kept as they are, and stop nothing."""
+    assembler = MessageAssembler()
+    assembler.take(_block(type="tool_use", id="t", name="f", input={}, partial_json=value))
+    assembler.take(_delta(type="text_delta", text="on"))
+    part = {"type": "tool_use", "id": "t", "name": "f", "input": {}, "partial_json": value}
+    (kept,) = json.loads(assembler.reply().answers[0].extra or "")["parts"]
+    assert part == {name: kept[name] for name in part}
+
+
 def test_too_large_to_record() -> None:
     """What is nested too deep for a record is left out in words, and stops nothing."""
     deep: list[Any] = []

@@ -19,10 +19,11 @@ prompts, and completions for LLM APIs" (32 KB pieces, join by CorrelationId).
 from __future__ import annotations
 
 import re
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 from stillwatch.logs.access import is_model_path, model_of_path, wire_of_path
@@ -41,7 +42,9 @@ from stillwatch.logs.fields import (
     text,
     tokens,
 )
+from stillwatch.logs.otlp import weight_of
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Answer, Exchange, Message
 
 _WAITING_ROWS = 100_000
@@ -115,15 +118,11 @@ class AzureApimReader:
         return AzureApimConversion(options)
 
 
-class AzureApimConversion:
-    """One log of API Management being read.
-
-    Attributes:
-        skipped: calls of APIs that serve no model, by what they are (counts).
-    """
+class AzureApimConversion(Tally):
+    """One log of API Management being read."""
 
     def __init__(self, options: ReadOptions) -> None:
-        self.skipped: Counter[str] = Counter()
+        super().__init__()
         self._options = options
         self._waiting: OrderedDict[str, _Call] = OrderedDict()
         self._n_rows = self._n_bytes = 0
@@ -133,6 +132,8 @@ class AzureApimConversion:
         found = record_of(record, origin=origin, wanted="a row of API Management's logs")
         rows = _rows(found)
         n_bad = sum(not self._take(row, origin) for row in rows)
+        # All that are bad in a record are one fault.
+        self.split += max(0, len(rows) - max(n_bad, 1))
         if n_bad or not rows:
             wanted = "a row of API Management's logs with CorrelationId and time"
             malformed(origin, wanted, got=f"{n_bad or 'nothing but'} without")
@@ -147,7 +148,11 @@ class AzureApimConversion:
         when = _time(row, self._options)
         if key is None or when is None:
             return False
+        row["useragent"] = _user_agent(row)
         call = self._waiting.setdefault(key, _Call(origin))
+        call.times.append(when)
+        call.n_rows += 1
+        self._n_rows += 1
         call.has_llm = call.has_llm or bool(_LLM_COLUMNS & row.keys())
         call.has_gateway = call.has_gateway or bool(_GATEWAY_COLUMNS & row.keys())
         place = tokens(row.get("sequencenumber")) or 0
@@ -155,13 +160,9 @@ class AzureApimConversion:
             piece = row.pop(name, None)
             if piece not in (None, "", [], "[]"):
                 pieces.append((place, piece))
-                size = len(piece) if isinstance(piece, str) else len(str(piece))
+                size = weight_of(piece)
                 call.n_bytes += size
                 self._n_bytes += size
-        call.times.append(when)
-        call.n_rows += 1
-        self._n_rows += 1
-        row["useragent"] = _user_agent(row)
         for name in _KEPT & row.keys():
             # Rows that carry texts only have zero counts and empty names: these say nothing.
             if row[name] not in _NOTHING or name not in call.values:
@@ -173,10 +174,12 @@ class AzureApimConversion:
             key, call = self._waiting.popitem(last=False)
             self._n_rows -= call.n_rows
             self._n_bytes -= call.n_bytes
+            self.joined += call.n_rows - 1
             if not call.has_llm and not is_model_path(text(call.values.get("url")) or ""):
                 self.skipped["call of another API"] += 1
                 continue
-            yield _exchange(key, call, self._options)
+            build = partial(_exchange, key, call, self._options)
+            yield from self.built(build, call.origin)
 
 
 READER = AzureApimReader()

@@ -33,6 +33,7 @@ from stillwatch.logs.fields import (
 )
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
 from stillwatch.logs.readers.bedrock_bodies import read_input, read_output
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Exchange
 
 #: Exceptions of the runtime to the HTTP status that they travel with (API reference, common errors
@@ -78,10 +79,11 @@ class BedrockReader:
         return BedrockConversion(options)
 
 
-class BedrockConversion:
+class BedrockConversion(Tally):
     """One Bedrock log being read; each record is a whole call."""
 
     def __init__(self, options: ReadOptions) -> None:
+        super().__init__()
         self._options = options
 
     def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:
@@ -90,7 +92,7 @@ class BedrockConversion:
         inner = [found] if "modelId" in found else _unwrapped(found)
         if not inner:
             malformed(origin, "a ModelInvocationLog", got="an object without modelId")
-        return [self._exchange(one, origin) for one in inner]
+        return self.each(inner, origin, read=lambda one: [self._exchange(one, origin)])
 
     def finish(self) -> Iterable[Exchange]:
         """Give back what still waits: nothing."""

@@ -15,7 +15,6 @@ resources; Envoy Gateway's default JSON format; Envoy's access log commands.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -42,6 +41,7 @@ from stillwatch.logs.fields import (
     tokens,
 )
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Exchange
 
 _MODEL = ("gen-ai.request.model", "genai-model-name")
@@ -81,15 +81,11 @@ class EnvoyAiReader:
         return EnvoyAiConversion(options)
 
 
-class EnvoyAiConversion:
-    """One access log being read; each line is a whole call.
-
-    Attributes:
-        skipped: requests that ask no model, by what they are (counts).
-    """
+class EnvoyAiConversion(Tally):
+    """One access log being read; each line is a whole call."""
 
     def __init__(self, options: ReadOptions) -> None:
-        self.skipped: Counter[str] = Counter()
+        super().__init__()
         self._options = options
 
     def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:

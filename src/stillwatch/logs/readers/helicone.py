@@ -27,6 +27,7 @@ from stillwatch.logs.fields import (
 )
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
 from stillwatch.logs.replies import Asked, answers_of, asked_of, wire_of
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Answer, Exchange
 
 _WANTED = "a Helicone request with request_created_at"
@@ -83,8 +84,9 @@ class Helicone:
         return _Conversion(options)
 
 
-class _Conversion:
+class _Conversion(Tally):
     def __init__(self, options: ReadOptions) -> None:
+        super().__init__()
         self._options = options
 
     def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:

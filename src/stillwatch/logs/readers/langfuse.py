@@ -34,6 +34,7 @@ from stillwatch.logs.fields import (
 )
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
 from stillwatch.logs.replies import answers_of, asked_of
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Answer, Exchange, Message, canonical_json
 
 _WANTED = "a Langfuse observation or trace"
@@ -41,6 +42,10 @@ _WANTED = "a Langfuse observation or trace"
 _MOST_WAITING = 20_000
 #: Traces that are remembered for observations still to come, at most: about 150 MB.
 _MOST_TRACES = 500_000
+#: What observations are besides generations.
+_OTHER_TYPES = frozenset({
+    "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL",
+})  # fmt: skip
 
 
 class Langfuse:
@@ -102,8 +107,9 @@ class _Trace(NamedTuple):
     name: str | None
 
 
-class _Conversion:
+class _Conversion(Tally):
     def __init__(self, options: ReadOptions) -> None:
+        super().__init__()
         self._options = options
         self._traces: dict[str, _Trace] = {}
         self._waiting: dict[str, list[Exchange]] = {}
@@ -115,7 +121,10 @@ class _Conversion:
             malformed(origin, _WANTED, got="one without id")
         if not _has(row, "trace_id"):
             return self._trace(row, origin)
-        if (text(row.get("type")) or "GENERATION").upper() != "GENERATION":
+        kind = (text(row.get("type")) or "GENERATION").upper()
+        if kind != "GENERATION":
+            named = f"type {kind.lower()}" if kind in _OTHER_TYPES else "another type"
+            self.skipped[f"observation of {named}"] += 1
             return ()
         exchange = _exchange(row, origin, options=self._options)
         trace_id = text(_get(row, "trace_id"))
@@ -140,6 +149,7 @@ class _Conversion:
         if len(self._traces) >= _MOST_TRACES:
             self._traces.pop(next(iter(self._traces)))
         self._traces[trace_id] = trace
+        self.joined += 1
         found = self._waiting.pop(trace_id, [])
         self._n_waiting -= len(found)
         return [self._joined(exchange, trace) for exchange in found]

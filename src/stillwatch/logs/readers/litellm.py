@@ -35,6 +35,7 @@ from stillwatch.logs.fields import (
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
 from stillwatch.logs.readers.litellm_words import outcome, own_answers, own_messages
 from stillwatch.logs.replies import answers_of, asked_of, wire_of
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Answer, Exchange, Message
 
 _WANTED = "a LiteLLM logging payload with startTime"
@@ -172,8 +173,9 @@ class _Caller(NamedTuple):
     tags: dict[str, str]
 
 
-class _Conversion:
+class _Conversion(Tally):
     def __init__(self, options: ReadOptions) -> None:
+        super().__init__()
         self._options = options
         self._sampled: dict[bytes, _Sampled] = {}
         self._callers: dict[tuple[Any, ...], _Caller] = {}

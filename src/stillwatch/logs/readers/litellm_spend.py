@@ -32,6 +32,7 @@ from stillwatch.logs.fields import (
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
 from stillwatch.logs.readers.litellm_words import mapping, outcome, own_answers, own_messages
 from stillwatch.logs.replies import Asked, answers_of, asked_of, wire_of
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Answer, Exchange, Message
 
 _WANTED = "a row of LiteLLM_SpendLogs with startTime"
@@ -91,8 +92,9 @@ class LiteLLMSpend:
         return _Conversion(options)
 
 
-class _Conversion:
+class _Conversion(Tally):
     def __init__(self, options: ReadOptions) -> None:
+        super().__init__()
         self._options = options
 
     def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:

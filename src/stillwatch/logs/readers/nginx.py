@@ -17,7 +17,6 @@ that are absent are "-", bytes outside printable ASCII `\xXX`).
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NoReturn
 
@@ -47,6 +46,7 @@ from stillwatch.logs.fields import (
     tokens,
 )
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Exchange
 
 _QUOTED = r'"((?:[^"\\]|\\.)*)"'
@@ -130,15 +130,11 @@ class NginxReader:
         return NginxConversion(options)
 
 
-class NginxConversion:
-    """One access log being read; each line is a whole request.
-
-    Attributes:
-        skipped: requests that ask no model, by what they are (counts).
-    """
+class NginxConversion(Tally):
+    """One access log being read; each line is a whole request."""
 
     def __init__(self, options: ReadOptions) -> None:
-        self.skipped: Counter[str] = Counter()
+        super().__init__()
         self._options = options
 
     def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:

@@ -18,6 +18,7 @@ neighbour, unknown.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from stillwatch.logs.batches import Batches, in_requests
 from stillwatch.logs.fields import epoch, first_text, malformed, record_of, text, tokens
 from stillwatch.logs.halves import Half, Halves, Pair
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Exchange
 from stillwatch.wire.chat_stream import dict_of, error_code
 
@@ -98,8 +100,9 @@ class OpenAIBatch:
         return _Conversion(options)
 
 
-class _Conversion:
+class _Conversion(Tally):
     def __init__(self, options: ReadOptions) -> None:
+        super().__init__()
         self._options = options
         self._halves = Halves()
         self._batches = Batches(options)
@@ -110,14 +113,15 @@ class _Conversion:
             self._batches.note(
                 found, names=("id", "input_file_id", "output_file_id", "error_file_id")
             )
+            self.joined += 1
             return
-        for line in in_requests(found):
-            yield from self._line(record_of(line, origin=origin, wanted=_WANTED), origin)
+        yield from self.each(in_requests(found), origin, read=lambda line: self._line(line, origin))
 
     def finish(self) -> Iterable[Exchange]:
-        return map(self._exchange, self._halves.rest())
+        return self._paired(self._halves.rest())
 
-    def _line(self, found: Mapping[str, Any], origin: Origin) -> Iterator[Exchange]:
+    def _line(self, line: Any, origin: Origin) -> Iterator[Exchange]:
+        found = record_of(line, origin=origin, wanted=_WANTED)
         key = text(found.get("custom_id"))
         if key is None:
             malformed(origin, _WANTED, got="one without")
@@ -127,7 +131,14 @@ class _Conversion:
             pairs = self._halves.add(key, Half(found, origin), side="answer")
         else:
             malformed(origin, _WANTED, got="one with neither body nor response")
-        yield from map(self._exchange, pairs)
+        yield from self._paired(pairs)
+
+    def _paired(self, pairs: Iterable[Pair]) -> Iterator[Exchange]:
+        for pair in pairs:
+            self.joined += pair.question is not None and pair.answer is not None
+            half = pair.answer or pair.question
+            assert half is not None, "a pair has one half at least"
+            yield from self.built(partial(self._exchange, pair), half.origin)
 
     def _exchange(self, pair: Pair) -> Exchange:
         asked = dict_of(pair.question.record if pair.question else None)

@@ -17,9 +17,10 @@ semantic-conventions 1.27 to 1.36 for the deprecated names; OpenLLMetry's flatte
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from stillwatch.logs.blocks import answer_of, turns_of
@@ -39,7 +40,7 @@ from stillwatch.logs.fields import (
     text,
     tokens,
 )
-from stillwatch.logs.otlp import Attributes, Signal, SpanEvent, is_otlp, signals
+from stillwatch.logs.otlp import Attributes, Signal, SpanEvent, is_otlp, signals, weight_of
 from stillwatch.logs.reader import Conversion, Origin, ReadOptions
 from stillwatch.logs.readers.otel_names import (
     ACCOUNT,
@@ -61,6 +62,7 @@ from stillwatch.logs.readers.otel_names import (
     WIRES,
     unflattened,
 )
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Answer, Exchange, Message
 
 #: Operations whose parts may lie apart. A collector writes batches of up to 8,192 records.
@@ -106,15 +108,11 @@ class OtelReader:
         return OtelConversion(options)
 
 
-class OtelConversion:
-    """One OpenTelemetry log being read.
-
-    Attributes:
-        skipped: spans and events that are no call of a model, by what they are (counts).
-    """
+class OtelConversion(Tally):
+    """One OpenTelemetry log being read."""
 
     def __init__(self, options: ReadOptions) -> None:
-        self.skipped: Counter[str] = Counter()
+        super().__init__()
         self._options = options
         self._waiting: OrderedDict[str, _Operation] = OrderedDict()
         self._n_bytes = 0
@@ -124,11 +122,18 @@ class OtelConversion:
         found = record_of(record, origin=origin, wanted="OTLP JSON, a span or an event")
         if not is_otlp(found):
             malformed(origin, "OTLP JSON, a span or an event", got="another object")
+        n_parts = n_timeless = 0
         try:
-            taken = (self._take(signal, origin, n) for n, signal in enumerate(signals(found)))
-            n_timeless = sum(taken)
+            for signal in signals(found):
+                n_timeless += self._take(signal, origin, n_parts)
+                n_parts += 1
         except RecursionError:
+            self.split += n_parts - n_timeless  # what came before the bad part is kept
             malformed(origin, "OTLP JSON", got="values nested too deep")
+        if not n_parts:
+            self.skipped["export of nothing"] += 1
+        # All that have no time are one fault.
+        self.split += max(0, n_parts - max(n_timeless, 1))
         if n_timeless:
             # Everything else of this record is kept: it waits in the window.
             malformed(origin, "spans and events with a time", got=f"{n_timeless} without")
@@ -142,7 +147,9 @@ class OtelConversion:
         while self._waiting and (len(self._waiting) > limit or self._n_bytes > n_bytes):
             key, operation = self._waiting.popitem(last=False)
             self._n_bytes -= operation.n_bytes
-            yield _exchange(key, operation, self._options)
+            self.joined += len(operation.spans) - 1
+            build = partial(_exchange, key, operation, self._options)
+            yield from self.built(build, operation.origin)
 
     def _take(self, signal: Signal, origin: Origin, n: int) -> int:
         """Put one signal where it belongs; 1 when it is a call without any time."""
@@ -154,13 +161,13 @@ class OtelConversion:
             return 1
         response = text(signal.attributes.get("gen_ai.response.id"))
         key = signal.key or response or f"otel:{origin}:{n}"
+        weight = weight_of([signal.attributes, signal.body])
+        weight += weight_of([event.attributes for event in signal.events])
         operation = self._waiting.setdefault(key, _Operation(origin))
         if signal.is_span and any(one.is_span for one in operation.spans):
             self.skipped["span sent twice"] += 1
             return 0
         operation.spans.append(signal)
-        weight = _weight(signal.attributes) + _weight(signal.body)
-        weight += sum(_weight(event.attributes) for event in signal.events)
         operation.n_bytes += weight
         self._n_bytes += weight
         if kind == "operation":
@@ -188,18 +195,9 @@ def _kind(signal: Signal) -> str:
     operation = text(attributes.get("gen_ai.operation.name")) or ""
     kind = operation or text(attributes.get("llm.request.type")) or ""
     if kind in OTHER_OPERATIONS or text(attributes.get("traceloop.span.kind")):
-        return f"span of {kind or 'a workflow'}"
+        return f"span of {kind if kind in OTHER_OPERATIONS else 'a workflow'}"
     names = (*MODEL, *MODEL_RETURNED, "gen_ai.input.messages", "gen_ai.output.messages")
     return "operation" if any(name in attributes for name in names) else "span without a model"
-
-
-def _weight(value: object) -> int:
-    """Roughly the bytes that a value takes in memory."""
-    if isinstance(value, str):
-        return 50 + len(value)
-    if isinstance(value, Mapping):
-        return 100 + sum(100 + _weight(inner) for inner in value.values())
-    return 60 + sum(map(_weight, value)) if isinstance(value, list) else 30
 
 
 def _is_genai(name: str) -> bool:

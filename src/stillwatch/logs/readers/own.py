@@ -12,13 +12,14 @@ import msgspec
 
 from stillwatch.logs.fields import decoded, malformed
 from stillwatch.logs.reader import Origin, ReadOptions
+from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Exchange
 
 _REQUIRED = ("exchange_id", "account", "started_at")
 _FIELDS = frozenset(Exchange.__struct_fields__)
 
 
-class _Conversion:
+class _Conversion(Tally):
     def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:
         """Check the record's types; unknown fields are ignored, null ones take their defaults."""
         if isinstance(record, Exchange):

@@ -37,6 +37,8 @@ SEPARATE = frozenset({
     "envoy_ai",
     "nginx",
 })
+#: Formats whose readers decode lines of JSON faster themselves, as they know what they need of it.
+TYPED = frozenset({"litellm"})
 
 
 class Recognition(NamedTuple):
