@@ -8,9 +8,11 @@ what waits in their `Conversion` and give it back when its other half comes, or 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
 
 from stillwatch.logs.tally import Tallied
 from stillwatch.record.exchange import Exchange
@@ -146,3 +148,36 @@ class Reader(Protocol):
 
 
 Record = Mapping[str, Any]
+
+
+class JsonReader:
+    """What readers of plain JSON records have in common; they add name, shape and `recognise`.
+
+    Args:
+        conversion: begins to read a log.
+    """
+
+    def __init__(self, conversion: Callable[[ReadOptions], Conversion]) -> None:
+        self._conversion = conversion
+
+    def decode(self, line: bytes) -> Any:
+        """Decode one line of JSON.
+
+        Args:
+            line: without its newline.
+
+        Returns:
+            The record.
+        """
+        return msgspec.json.decode(line)
+
+    def begin(self, options: ReadOptions) -> Conversion:
+        """Begin to read a log, of one or many files.
+
+        Args:
+            options: how.
+
+        Returns:
+            The conversion.
+        """
+        return self._conversion(options)

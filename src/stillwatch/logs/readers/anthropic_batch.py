@@ -21,13 +21,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from stillwatch.logs.api_bodies import join, person_of, read_returned
 from stillwatch.logs.batches import Batches, in_requests
 from stillwatch.logs.fields import malformed, record_of, text
 from stillwatch.logs.halves import Half, Halves, Pair
-from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.reader import JsonReader, Origin, ReadOptions
 from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Exchange
 from stillwatch.wire.chat_stream import dict_of, text_of
@@ -36,7 +34,7 @@ _WANTED = "a question or a result of an Anthropic batch, with custom_id"
 _RESULTS = frozenset({"succeeded", "errored", "canceled", "expired"})
 
 
-class AnthropicBatch:
+class AnthropicBatch(JsonReader):
     """The reader of Anthropic batches.
 
     Attributes:
@@ -71,28 +69,6 @@ class AnthropicBatch:
         if isinstance(first.get("params"), Mapping):
             return "has custom_id and params as a batch's questions have"
         return None
-
-    def decode(self, line: bytes) -> Any:
-        """Decode one line of JSON.
-
-        Args:
-            line: without its newline.
-
-        Returns:
-            The record.
-        """
-        return msgspec.json.decode(line)
-
-    def begin(self, options: ReadOptions) -> Conversion:
-        """Begin to read a log; see `Reader`.
-
-        Args:
-            options: how.
-
-        Returns:
-            The conversion.
-        """
-        return _Conversion(options)
 
 
 class _Conversion(Tally):
@@ -157,4 +133,4 @@ class _Conversion(Tally):
         return join(request, returned, wire="anthropic.messages", circumstances=circumstances)
 
 
-READER = AnthropicBatch()
+READER = AnthropicBatch(_Conversion)

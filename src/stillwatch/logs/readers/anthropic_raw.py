@@ -13,13 +13,12 @@ Claude Code's packed form the account in it). Whom the body names is also kept, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
-
-import msgspec
 
 from stillwatch.logs.calls import CallConversion, Dialect, Event, model_of, stream_text
 from stillwatch.logs.envelope import Envelope, entries_of, open_envelope
-from stillwatch.logs.reader import Conversion, ReadOptions
+from stillwatch.logs.reader import JsonReader
 from stillwatch.wire.chat_stream import dict_of, text_of
 
 _EVENTS = frozenset({
@@ -33,7 +32,7 @@ _BESIDE = frozenset({
 })  # fmt: skip
 
 
-class AnthropicRaw:
+class AnthropicRaw(JsonReader):
     """The reader of Anthropic API calls.
 
     Attributes:
@@ -71,28 +70,6 @@ class AnthropicRaw:
             if _is_request(first)
             else None
         )
-
-    def decode(self, line: bytes) -> Any:
-        """Decode one line of JSON.
-
-        Args:
-            line: without its newline.
-
-        Returns:
-            The record.
-        """
-        return msgspec.json.decode(line)
-
-    def begin(self, options: ReadOptions) -> Conversion:
-        """Begin to read a log; see `Reader`.
-
-        Args:
-            options: how.
-
-        Returns:
-            The conversion.
-        """
-        return CallConversion(_DIALECT, options)
 
 
 def _ground(envelope: Envelope) -> str | None:
@@ -144,4 +121,4 @@ _DIALECT = Dialect(
     is_request=_is_request,
     is_response=_is_response,
 )
-READER = AnthropicRaw()
+READER = AnthropicRaw(partial(CallConversion, _DIALECT))

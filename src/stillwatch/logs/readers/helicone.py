@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
-
 from stillwatch.logs.fields import (
     account_of,
     decoded,
@@ -25,7 +23,7 @@ from stillwatch.logs.fields import (
     text,
     tokens,
 )
-from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.reader import JsonReader, Origin, ReadOptions
 from stillwatch.logs.replies import Asked, answers_of, asked_of, wire_of
 from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Answer, Exchange
@@ -34,7 +32,7 @@ _WANTED = "a Helicone request with request_created_at"
 _SESSION = "Helicone-Session-Id"
 
 
-class Helicone:
+class Helicone(JsonReader):
     """The reader of Helicone exports.
 
     Attributes:
@@ -60,28 +58,6 @@ class Helicone:
         if isinstance(record, Mapping) and names <= record.keys():
             return "has request_created_at, response_status and request_user_id as Helicone has"
         return None
-
-    def decode(self, line: bytes) -> Any:
-        """Decode one line of JSON.
-
-        Args:
-            line: without its newline.
-
-        Returns:
-            The row.
-        """
-        return msgspec.json.decode(line)
-
-    def begin(self, options: ReadOptions) -> Conversion:
-        """Begin to read a log; see `Reader`.
-
-        Args:
-            options: how.
-
-        Returns:
-            The conversion.
-        """
-        return _Conversion(options)
 
 
 class _Conversion(Tally):
@@ -218,4 +194,4 @@ def _is_cached(reference: object) -> bool:
     return bool((text(reference) or "").strip("0-"))
 
 
-READER = Helicone()
+READER = Helicone(_Conversion)

@@ -32,7 +32,7 @@ from stillwatch.logs.fields import (
     text,
     tokens,
 )
-from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.reader import JsonReader, Origin, ReadOptions
 from stillwatch.logs.replies import answers_of, asked_of
 from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Answer, Exchange, Message, canonical_json
@@ -48,7 +48,7 @@ _OTHER_TYPES = frozenset({
 })  # fmt: skip
 
 
-class Langfuse:
+class Langfuse(JsonReader):
     """The reader of Langfuse exports.
 
     Attributes:
@@ -77,28 +77,6 @@ class Langfuse:
         if "timestamp" in record and "bookmarked" in record and _has(record, "user_id"):
             return "has id, timestamp, user_id and bookmarked as a Langfuse trace has"
         return None
-
-    def decode(self, line: bytes) -> Any:
-        """Decode one line of JSON.
-
-        Args:
-            line: without its newline.
-
-        Returns:
-            The row.
-        """
-        return msgspec.json.decode(line)
-
-    def begin(self, options: ReadOptions) -> Conversion:
-        """Begin to read a log; see `Reader`.
-
-        Args:
-            options: how.
-
-        Returns:
-            The conversion.
-        """
-        return _Conversion(options)
 
 
 class _Trace(NamedTuple):
@@ -312,4 +290,4 @@ def _has(row: Mapping[str, Any], name: str) -> bool:
     return name in row or _CAMEL[name] in row
 
 
-READER = Langfuse()
+READER = Langfuse(_Conversion)

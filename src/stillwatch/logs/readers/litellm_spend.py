@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
 from stillwatch.logs.fields import (
     account_of,
     decoded,
@@ -29,7 +27,7 @@ from stillwatch.logs.fields import (
     text,
     tokens,
 )
-from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.reader import JsonReader, Origin, ReadOptions
 from stillwatch.logs.readers.litellm_words import mapping, outcome, own_answers, own_messages
 from stillwatch.logs.replies import Asked, answers_of, asked_of, wire_of
 from stillwatch.logs.tally import Tally
@@ -41,7 +39,7 @@ _COLUMNS = ("request_id", "call_type", "startTime")
 _CUT_MARKS = ("litellm_truncated", "... (truncated ")
 
 
-class LiteLLMSpend:
+class LiteLLMSpend(JsonReader):
     """The reader of LiteLLM spend log rows.
 
     Attributes:
@@ -68,28 +66,6 @@ class LiteLLMSpend:
         if all(name in record for name in _COLUMNS) and ("api_key" in record or "spend" in record):
             return "has request_id, call_type, startTime and spend as LiteLLM_SpendLogs has"
         return None
-
-    def decode(self, line: bytes) -> Any:
-        """Decode one line of JSON.
-
-        Args:
-            line: without its newline.
-
-        Returns:
-            The row.
-        """
-        return msgspec.json.decode(line)
-
-    def begin(self, options: ReadOptions) -> Conversion:
-        """Begin to read a log; see `Reader`.
-
-        Args:
-            options: how.
-
-        Returns:
-            The conversion.
-        """
-        return _Conversion(options)
 
 
 class _Conversion(Tally):
@@ -199,4 +175,4 @@ def _tags(row: Mapping[str, Any], *, options: ReadOptions) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-READER = LiteLLMSpend()
+READER = LiteLLMSpend(_Conversion)

@@ -21,13 +21,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from stillwatch.logs.api_bodies import Returned, join, openai_wire, person_of, read_returned
 from stillwatch.logs.batches import Batches, in_requests
 from stillwatch.logs.fields import epoch, first_text, malformed, record_of, text, tokens
 from stillwatch.logs.halves import Half, Halves, Pair
-from stillwatch.logs.reader import Conversion, Origin, ReadOptions
+from stillwatch.logs.reader import JsonReader, Origin, ReadOptions
 from stillwatch.logs.tally import Tally
 from stillwatch.record.exchange import Exchange
 from stillwatch.wire.chat_stream import dict_of, error_code
@@ -35,7 +33,7 @@ from stillwatch.wire.chat_stream import dict_of, error_code
 _WANTED = "a line of an OpenAI batch's input or output, with custom_id"
 
 
-class OpenAIBatch:
+class OpenAIBatch(JsonReader):
     """The reader of OpenAI batches.
 
     Attributes:
@@ -76,28 +74,6 @@ class OpenAIBatch:
             ),
         )
         return next((why for holds, why in grounds if holds and "custom_id" in record), None)
-
-    def decode(self, line: bytes) -> Any:
-        """Decode one line of JSON.
-
-        Args:
-            line: without its newline.
-
-        Returns:
-            The record.
-        """
-        return msgspec.json.decode(line)
-
-    def begin(self, options: ReadOptions) -> Conversion:
-        """Begin to read a log; see `Reader`.
-
-        Args:
-            options: how.
-
-        Returns:
-            The conversion.
-        """
-        return _Conversion(options)
 
 
 class _Conversion(Tally):
@@ -174,4 +150,4 @@ def _created(returned: Returned, options: ReadOptions) -> float | None:
     return epoch(body.get("created", body.get("created_at")), options=options)
 
 
-READER = OpenAIBatch()
+READER = OpenAIBatch(_Conversion)

@@ -13,14 +13,13 @@ body. Whom the body names is also kept, hashed, as the tag `end_user`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
-
-import msgspec
 
 from stillwatch.logs.api_bodies import openai_wire
 from stillwatch.logs.calls import CallConversion, Dialect, Event, model_of, stream_text
 from stillwatch.logs.envelope import Envelope, entries_of, open_envelope
-from stillwatch.logs.reader import Conversion, ReadOptions
+from stillwatch.logs.reader import JsonReader
 from stillwatch.wire.chat_stream import dict_of, text_of
 
 _PATHS = ("/chat/completions", "/responses", "/completions", "/embeddings")
@@ -35,7 +34,7 @@ _BESIDE = frozenset({
 })  # fmt: skip
 
 
-class OpenAIRaw:
+class OpenAIRaw(JsonReader):
     """The reader of OpenAI API calls.
 
     Attributes:
@@ -69,28 +68,6 @@ class OpenAIRaw:
         if _event(first) is not None:
             return "is an event of a Chat or Responses stream"
         return "is a request with a model and a conversation" if _is_request(first) else None
-
-    def decode(self, line: bytes) -> Any:
-        """Decode one line of JSON.
-
-        Args:
-            line: without its newline.
-
-        Returns:
-            The record.
-        """
-        return msgspec.json.decode(line)
-
-    def begin(self, options: ReadOptions) -> Conversion:
-        """Begin to read a log; see `Reader`.
-
-        Args:
-            options: how.
-
-        Returns:
-            The conversion.
-        """
-        return CallConversion(_DIALECT, options)
 
 
 def _ground(envelope: Envelope) -> str | None:
@@ -139,4 +116,4 @@ _DIALECT = Dialect(
     is_request=_is_request,
     is_response=_is_response,
 )
-READER = OpenAIRaw()
+READER = OpenAIRaw(partial(CallConversion, _DIALECT))
