@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from stillwatch.record.disk import sync_folder
 from stillwatch.record.exchange import ARROW_SCHEMA
-from stillwatch.record.parquet import hidden_path
+from stillwatch.record.parquet import DayFile, publish_files
 from stillwatch.record.store import ROW_GROUP, StoreSummary, day_name, exclusive, free_name
 
 _DAY_S = 86_400
@@ -76,16 +74,7 @@ class _BatchWriter:
 
     def publish(self, *, replace: bool) -> StoreSummary:
         days = sorted(self._days)
-        for number in days:
-            self._days[number].finish()
-        if replace:
-            kept = {self._days[number].path for number in days}
-            for old in self._folder.glob(f"day=*/{self._name}.parquet"):
-                if old not in kept:
-                    old.unlink()
-        for number in days:
-            self._days[number].publish()
-        sync_folder(self._folder)
+        publish_files([self._days[n] for n in days], self._folder, self._name, replace=replace)
         return StoreSummary(self._n_rows, len(days), tuple(map(day_name, days)))
 
     def close(self) -> None:
@@ -93,15 +82,14 @@ class _BatchWriter:
             day.discard()
 
 
-class _DayFile:
+class _DayFile(DayFile):
+    """A day's file, filled from batches."""
+
     def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self.path = folder / f"{name}.parquet"
+        super().__init__(folder, name)
         self.n_rows = 0
         self.held = 0
         self._parts: list[pa.RecordBatch] = []
-        self._hidden = hidden_path(self.path)
-        self._writer = pq.ParquetWriter(self._hidden, ARROW_SCHEMA, compression="zstd")
 
     def add(self, part: pa.RecordBatch) -> int:
         size = int(part.nbytes)
@@ -113,23 +101,9 @@ class _DayFile:
     def flush(self) -> int:
         if self._parts:
             table = pa.Table.from_batches(self._parts, ARROW_SCHEMA).combine_chunks()
-            self._writer.write_table(table, row_group_size=ROW_GROUP)
+            self.writer.write_table(table, row_group_size=ROW_GROUP)
         size, self._parts, self.held, self.n_rows = self.held, [], 0, 0
         return size
-
-    def finish(self) -> None:
-        self.flush()
-        self._writer.close()
-        sync_folder(self._hidden)
-
-    def publish(self) -> None:
-        self._hidden.replace(self.path)
-        sync_folder(self.path.parent)
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._writer.close()
-        self._hidden.unlink(missing_ok=True)
 
 
 def with_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stillwatch.errors import RecordError
+from stillwatch.record.disk import sync_folder
+from stillwatch.record.exchange import ARROW_SCHEMA
 
 
 @contextlib.contextmanager
@@ -44,3 +47,66 @@ def hidden_path(path: Path) -> Path:
         names that begin with a dot.
     """
     return path.with_name(f".{path.name}.part")
+
+
+class DayFile(abc.ABC):
+    """The file of one day while it is written: hidden, then whole and named, or gone.
+
+    What waits to be written, and in which form, is its subclass's.
+
+    Args:
+        folder: the day's; made if absent.
+        name: what the file is called.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.path = folder / f"{name}.parquet"
+        self._hidden = hidden_path(self.path)
+        self.writer = pq.ParquetWriter(self._hidden, ARROW_SCHEMA, compression="zstd")
+
+    @abc.abstractmethod
+    def flush(self) -> int:
+        """Write what waits.
+
+        Returns:
+            How much it was, in the measure that the subclass counts memory by.
+        """
+
+    def finish(self) -> None:
+        """Write what waits and make the hidden file durable."""
+        self.flush()
+        self.writer.close()
+        sync_folder(self._hidden)
+
+    def publish(self) -> None:
+        """Give the finished file its name."""
+        self._hidden.replace(self.path)
+        sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Drop what was not published; harmless afterwards."""
+        with contextlib.suppress(OSError):
+            self.writer.close()
+        self._hidden.unlink(missing_ok=True)
+
+
+def publish_files(files: Sequence[DayFile], store: Path, name: str, *, replace: bool) -> None:
+    """Finish every file before the first can be seen, then publish them all.
+
+    Args:
+        files: one a day, in order.
+        store: the store's folder.
+        name: what the files are called.
+        replace: whether files of that name on other days go.
+    """
+    for file in files:
+        file.finish()
+    if replace:
+        kept = {file.path for file in files}
+        for old in store.glob(f"day=*/{name}.parquet"):
+            if old not in kept:
+                old.unlink()
+    for file in files:
+        file.publish()
+    sync_folder(store)

@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stillwatch.errors import RecordError, reject
-from stillwatch.record.disk import from_os_error, replace_file, sync_folder
+from stillwatch.record.disk import from_os_error, replace_file
 from stillwatch.record.exchange import ARROW_SCHEMA, Exchange, from_batch, to_batch
-from stillwatch.record.parquet import hidden_path, reading
+from stillwatch.record.parquet import DayFile, publish_files, reading
 from stillwatch.record.segments import (
     Position,
     SegmentHead,
@@ -278,16 +277,7 @@ class _Writer:
 
     def publish(self, *, replace: bool) -> StoreSummary:
         days = sorted(self._days)
-        for number in days:
-            self._days[number].finish()
-        if replace:
-            kept = {self._days[number].path for number in days}
-            for old in self._folder.glob(f"day=*/{self._name}.parquet"):
-                if old not in kept:
-                    old.unlink()
-        for number in days:
-            self._days[number].publish()
-        sync_folder(self._folder)
+        publish_files([self._days[n] for n in days], self._folder, self._name, replace=replace)
         return StoreSummary(self._n_exchanges, len(days), tuple(day_name(n) for n in days))
 
     def close(self) -> None:
@@ -295,16 +285,13 @@ class _Writer:
             day.discard()
 
 
-class _Day:
-    """The file of one day while it is written."""
+class _Day(DayFile):
+    """A day's file, filled from exchanges."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir(exist_ok=True)
-        self.path = folder / f"{name}.parquet"
+        super().__init__(folder, name)
         self.rows: list[Exchange] = []
         self.text = 0
-        self._hidden = hidden_path(self.path)
-        self._writer = pq.ParquetWriter(self._hidden, ARROW_SCHEMA, compression="zstd")
 
     def add(self, exchange: Exchange) -> int:
         size = sum(len(m.content) for m in exchange.messages)
@@ -315,23 +302,9 @@ class _Day:
 
     def flush(self) -> int:
         if self.rows:
-            self._writer.write_batch(to_batch(self.rows))
+            self.writer.write_batch(to_batch(self.rows))
         size, self.rows, self.text = self.text, [], 0
         return size
-
-    def finish(self) -> None:
-        self.flush()
-        self._writer.close()
-        sync_folder(self._hidden)
-
-    def publish(self) -> None:
-        self._hidden.replace(self.path)
-        sync_folder(self.path.parent)
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._writer.close()
-        self._hidden.unlink(missing_ok=True)
 
 
 def day_name(number: int) -> str:

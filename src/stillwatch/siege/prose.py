@@ -26,10 +26,10 @@ from stillwatch.model.folder import (
     SPECIAL_TOKENS,
     TOKENIZER,
     UNKNOWN,
-    ChatTokenizer,
     GenerationDefaults,
 )
 from stillwatch.model.local import GenerationRow, LocalModel
+from stillwatch.trace.outputs import SuspectOutput, encode_outputs
 from stillwatch.trace.watermark import TokenSequence
 
 
@@ -273,8 +273,8 @@ def as_sequences(pairs: Sequence[Pair], *, tokenizer: Path) -> list[TokenSequenc
     Returns:
         One sequence a pair; the chat format in front counts as question.
     """
-    chat = ChatTokenizer(tokenizer)
-    return [TokenSequence(*chat.encode_pair(pair.question, pair.answer)) for pair in pairs]
+    outputs = [SuspectOutput(pair.answer, pair.question) for pair in pairs]
+    return encode_outputs(outputs, tokenizer)
 
 
 def train_prose_tokenizer(out: Path) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from stillwatch.errors import reject
+from stillwatch.siege.prose import N_SUSPECT_QUESTIONS
 
 DAY_S = 86_400.0
 #: Midnight UTC of a Monday; the live days of every run begin here, so that runs compare.
@@ -66,7 +67,7 @@ class SiegeSettings:
     budgets: tuple[int, ...] = (150, 400, 1_000)
     seeds: tuple[int, ...] = (0, 1)
     held_out: int = 300
-    prose_outputs: int = 1_000
+    prose_outputs: int = N_SUSPECT_QUESTIONS
     decoys: int = 999
     student_steps: int | None = None
     prose_steps: int | None = 200

@@ -6,11 +6,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stillwatch.guard.learned import Learned
-from stillwatch.record.exchange import Exchange
+from stillwatch.record.exchange import Exchange, total_output_tokens
 from stillwatch.record.store import read_store
 from stillwatch.siege.folder import read_json
 from stillwatch.siege.round import read_learned
@@ -77,7 +78,7 @@ class RoundRecord:
             copier=Counter(x.tags.get("skill", "") for x in kept),
         )
 
-    @property
+    @cached_property
     def guilty(self) -> frozenset[str]:
         """The campaign's accounts that asked anything in this round."""
         return frozenset(x.account for x in self.exchanges if self.is_campaign(x))
@@ -167,7 +168,7 @@ def _campaign(record: RoundRecord, prices: Prices) -> dict[str, Any]:
     own = [x for x in record.exchanges if record.is_campaign(x)]
     answered = [x for x in own if _is_answered(x)]
     n_in = sum(x.input_tokens or 0 for x in answered)
-    n_out = sum(x.output_tokens or 0 for x in answered)
+    n_out = total_output_tokens(answered)
     prose = record.copier.get("prose", 0)
     return {
         "accounts": len(record.guilty),
@@ -292,7 +293,7 @@ def _first_alarm(record: RoundRecord) -> dict[str, Any] | None:
         "days_after_start": day_of(at) - day_of(own[0].started_at) if own else None,
         "exchanges_before": len(before),
         "skill_answers_before": sum(x.model == "house-skills" for x in harvest),
-        "output_tokens_before": sum(x.output_tokens or 0 for x in before),
+        "output_tokens_before": total_output_tokens(before),
         "share_of_all_answers": len(before) / len(own) if own else None,
     }
 
