@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= siege-out
 ARGS   ?=
+DATA   ?= data
+# Benchmarks of a minute or less that need no data.
+SHORT  := api_bodies fold_stages guard_overhead record
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -11,7 +14,8 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help siege siege-quick test test-quick test-wheel lint format bench bench-record clean
+.PHONY: help siege siege-quick test test-quick test-wheel lint format bench bench-record \
+  bench-detect bench-detect-speed bench-detect-window clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,7 +30,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing Stillwatch with torch and the test tools (a minute or more, once)"
-	$(PIP) --editable '.[train,postgres,dev]'
+	$(PIP) --editable '.[train,postgres,spark,dev]'
 	@touch $@ $(VENV)/.run
 
 siege: $(VENV)/.run  ## the contest on loopback; ends in siege-out/moat.html
@@ -58,11 +62,21 @@ format: $(VENV)/.dev  ## let ruff rewrite the layout
 	$(BIN)/ruff format src tests bench
 	$(BIN)/ruff check --fix src tests bench
 
-bench: $(VENV)/.dev  ## the measurements behind LOG.md
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/.dev  ## the short measurements behind LOG.md
+	@for script in $(SHORT); do echo "== bench/$$script.py"; $(BIN)/python bench/$$script.py || exit 1; done
 
 bench-record: $(VENV)/.dev  ## a million LiteLLM lines beside Polars' and pyarrow's plain readers
 	$(BIN)/python bench/record_litellm.py $(ARGS)
+
+bench-detect: $(VENV)/.dev  ## webs in honest traffic beside four baselines; needs DATA=folder
+	$(BIN)/python bench/detect_campaigns.py --data $(DATA) $(ARGS)
+
+bench-detect-speed: $(VENV)/.dev  ## rate, memory and growth of detect beside MinHash and exact MMD
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python bench/detect_speed.py $(ARGS)
+
+bench-detect-window: $(VENV)/.dev  ## the published window test's protocol; needs DATA=folder
+	$(BIN)/python bench/detect_window.py --data $(DATA) $(ARGS)
 
 clean:  ## remove what this Makefile made
 	rm -rf $(VENV) build dist

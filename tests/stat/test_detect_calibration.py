@@ -6,8 +6,18 @@ from detect_pools import home_made_pool
 from detect_world import WorldShape, build_detect_world
 
 from stillwatch.detect import DetectConfig, find_campaigns, fold
+from stillwatch.detect.asked import Asked
 from stillwatch.detect.calibrate import Neighbourhoods, compare_block, tail_p_value
+from stillwatch.detect.principals import parties_of
+from stillwatch.detect.profile import Profiles
+from stillwatch.detect.traits import find_families
 from stillwatch.record.exchange import to_batch
+
+
+def _neighbourhoods(profiles: Profiles, config: DetectConfig) -> Neighbourhoods:
+    parties = parties_of(profiles)
+    families = find_families(profiles, parties, None, config=config)
+    return Neighbourhoods(Asked(profiles, families, parties), profiles, config)
 
 
 def _honest(seed: int):
@@ -25,8 +35,8 @@ def test_honest_groups_are_not_surprising() -> None:
     for seed in range(6):
         profiles = fold([to_batch(_honest(seed).reference)])
         half = np.random.default_rng(seed).random(profiles.n_accounts) < 0.5
-        null = Neighbourhoods(profiles.select(half), config)
-        drawn = Neighbourhoods(profiles.select(~half), config)
+        null = _neighbourhoods(profiles.select(half), config)
+        drawn = _neighbourhoods(profiles.select(~half), config)
         for rows in drawn.groups(20)[::4]:
             tested = compare_block(drawn.asked, rows, honest=null, config=config)
             if tested is not None:

@@ -11,7 +11,8 @@ from stillwatch.detect.findings import (
     write_findings,
 )
 from stillwatch.detect.fold import fold
-from stillwatch.detect.profile import Profiles, merge, no_profiles
+from stillwatch.detect.merge import merge
+from stillwatch.detect.profile import Profiles, no_profiles
 
 __all__ = [
     "AccountScore",

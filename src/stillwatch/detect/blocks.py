@@ -15,11 +15,18 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from stillwatch.detect.config import DetectConfig
+from stillwatch.detect.principals import Parties
 from stillwatch.detect.profile import Digests, Ints, Profiles
 from stillwatch.detect.traits import Families
 
 #: Families linked at most, those with most exchanges: the linkage is quadratic in them.
-_MOST_FAMILIES = 1_500
+_MOST_FAMILIES = 3_000
+#: Workers of a mixed queue use nearly as many families as chance gives them; below this part of
+#: what members typically reach, an account has one phrase in common with them and no more.
+_MIXED, _ASTRAY = 0.6, 0.5
+#: Questions from which on the number of families says something, and below which part of the
+#: typical number of questions an account hangs on by a thread.
+_TELLING, _THREAD = 3, 0.2
 
 
 class Block(NamedTuple):
@@ -29,7 +36,7 @@ class Block(NamedTuple):
         families: family numbers, most exchanges first.
         accounts: account numbers, sorted.
         rows: digests that carry the shared wording, sorted by account.
-        n_principals: organisations behind the accounts; an account of none counts for itself.
+        n_principals: declared parties behind the accounts; an account of none counts for itself.
     """
 
     families: Ints
@@ -53,12 +60,15 @@ class Block(NamedTuple):
         )
 
 
-def find_blocks(profiles: Profiles, families: Families, config: DetectConfig) -> list[Block]:
+def find_blocks(
+    profiles: Profiles, families: Families, parties: Parties, *, config: DetectConfig
+) -> list[Block]:
     """Join families used by the same accounts, and list the groups worth a test.
 
     Args:
         profiles: the log.
         families: its families of rare wording.
+        parties: who stands behind the accounts openly.
         config: least sizes and the linking cosine.
 
     Returns:
@@ -79,7 +89,8 @@ def find_blocks(profiles: Profiles, families: Families, config: DetectConfig) ->
     wide = np.flatnonzero(np.diff(used.indptr) >= max(3, config.min_accounts // 2))
     blocks = []
     for group in _link(used[wide], config.link_cosine):
-        block = _block(digests, families, wide[group])
+        block = drop_hangers_on(_block(digests, families, wide[group]), families, digests.account)
+        block = block._replace(n_principals=parties.count(block.accounts))
         if block.n_principals >= config.min_accounts and len(block.rows) >= config.min_exchanges:
             blocks.append(block)
     return sorted(blocks, key=lambda block: -len(block.rows))
@@ -98,21 +109,40 @@ def _link(used: sparse.csr_matrix, cosine: float) -> list[Ints]:
     return [np.flatnonzero(label == value) for value in np.unique(label)]
 
 
+def drop_hangers_on(block: Block, families: Families, account: Ints) -> Block:
+    """Take out the accounts that one common phrase ties to a group of many.
+
+    Args:
+        block: the group.
+        families: of the log.
+        account: account of every digest of the log.
+
+    Returns:
+        The group as it was when it has few families, or when its members keep to one each.
+    """
+    if len(block.families) < _TELLING:
+        return block
+    members, seat = np.unique(account[block.rows], return_inverse=True)
+    family = np.unique(families.of_digest[block.rows], return_inverse=True)[1]
+    n_families = int(family.max()) + 1
+    asked = np.bincount(seat, minlength=len(members))
+    reached = np.bincount(np.unique(seat * n_families + family) // n_families)
+    share = np.bincount(family) / len(family)
+    sizes = np.unique(asked)
+    by_chance = np.array([float((1.0 - (1.0 - share) ** n).sum()) for n in sizes.tolist()])
+    mixing = reached / by_chance[np.searchsorted(sizes, asked)]
+    telling = asked >= _TELLING
+    typical = float(np.median(mixing[telling])) if telling.any() else 0.0
+    if typical < _MIXED:
+        return block
+    astray = telling & (mixing < _ASTRAY * typical)
+    thread = ~telling & (asked < _THREAD * np.median(asked))
+    strays = np.zeros(int(account.max()) + 1, dtype=bool)
+    strays[members[astray | thread]] = True
+    return block.without(strays, account)
+
+
 def _block(digests: Digests, families: Families, members: Ints) -> Block:
     rows = np.flatnonzero(np.isin(families.of_digest, members))
     accounts = np.unique(digests.account[rows])
-    return Block(np.sort(members), accounts, rows, count_principals(digests, rows))
-
-
-def count_principals(digests: Digests, rows: NDArray[np.int64]) -> int:
-    """Count the organisations behind digests; accounts without one count for themselves.
-
-    Args:
-        digests: the log.
-        rows: digests looked at.
-
-    Returns:
-        How many parties, if nobody hides.
-    """
-    org, account = digests.org[rows], digests.account[rows]
-    return len(np.unique(org[org != 0])) + len(np.unique(account[org == 0]))
+    return Block(np.sort(members), accounts, rows, len(accounts))

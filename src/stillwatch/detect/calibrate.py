@@ -14,17 +14,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from stillwatch.detect.asked import Asked
 from stillwatch.detect.config import DetectConfig
+from stillwatch.detect.counting import distinct, shared_values
 from stillwatch.detect.interchange import (
     Ownership,
     WordUse,
     measure_ownership,
-    personal_word_use,
     revisited_share,
 )
 from stillwatch.detect.profile import Floats, Ints, Profiles
 from stillwatch.stats.pvalues import conformal_p
-from stillwatch.text.ragged import Ragged
 
 #: A block's score is the median over draws of questions times subsets of members; a null group
 #: needs one of each. A median of many is no more extreme than one, so this errs towards silence.
@@ -37,6 +37,11 @@ _REACH = 2
 _LEAST_EXPECTED = 0.05
 #: The lowest fifth of the null carries its tail; with fewer groups than this only ranks count.
 _TAIL_SHARE, _TAIL_LEAST = 0.2, 50
+#: Honest accounts that null groups are drawn among, and members that a block is judged by: a
+#: sample of this size decides as well as all.
+_MOST_HONEST, _MOST_MEMBERS = 20_000, 2_000
+#: Null groups have at most so many accounts altogether, and at least so many groups are drawn.
+_LEAST_GROUPS, _MOST_SEATS = 150, 16_000
 #: Questions an account at which groups may be compared; few steps, so that nulls are shared.
 _QUESTIONS = (2, 3, 4, 6, 9, 12)
 
@@ -75,62 +80,23 @@ class Tested(NamedTuple):
     whole: Ownership
 
 
-class Asked:
-    """The questions of a log, arranged to draw groups from.
-
-    Args:
-        profiles: the log.
-    """
-
-    def __init__(self, profiles: Profiles) -> None:
-        digests = profiles.digests
-        _, numbers = np.unique(digests.words.values, return_inverse=True)
-        self.words = Ragged(numbers, digests.words.offsets)
-        self.account, self.lines, self.key = digests.account, digests.lines, digests.key
-
-    def draw(self, rows: Ints, most: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Draw at most so many questions of each account, and number the accounts from 0.
-
-        Args:
-            rows: digests to draw from.
-            most: questions an account.
-            rng: draws.
-
-        Returns:
-            Digests drawn, and for each its account's number in order of account.
-        """
-        order = rng.permutation(rows)
-        order = order[np.argsort(self.account[order], kind="stable")]
-        mine = self.account[order]
-        order = order[np.arange(len(order)) - np.searchsorted(mine, mine) < most]
-        return order, np.unique(self.account[order], return_inverse=True)[1]
-
-    def use(self, rows: Ints, number: Ints) -> WordUse:
-        """Tabulate personal words.
-
-        Args:
-            rows: digests.
-            number: account number of each, from 0.
-
-        Returns:
-            Who uses which word.
-        """
-        return personal_word_use(
-            number, self.words.take(rows), n_accounts=int(number.max(initial=0)) + 1
-        )
-
-
 class Neighbourhoods:
     """Honest accounts, each with those whose wording is nearest: where null groups come from.
 
     Args:
-        honest: profiles of honest accounts.
+        asked: questions of honest accounts.
+        honest: their profiles.
         config: number of null groups, seed.
     """
 
-    def __init__(self, honest: Profiles, config: DetectConfig) -> None:
+    def __init__(self, asked: Asked, honest: Profiles, config: DetectConfig) -> None:
         self._config = config
-        self.asked = Asked(honest)
+        if honest.n_accounts > _MOST_HONEST:
+            rng = np.random.default_rng([config.seed, 4])
+            mask = np.zeros(honest.n_accounts, dtype=bool)
+            mask[rng.permutation(honest.n_accounts)[:_MOST_HONEST]] = True
+            asked, honest = asked.take(mask[asked.account]), honest.select(mask)
+        self.asked = asked
         counts = np.bincount(honest.digests.account, minlength=honest.n_accounts)
         self._starts = np.concatenate(([0], np.cumsum(counts)))
         self._usable = np.flatnonzero(counts >= 2)
@@ -169,7 +135,9 @@ class Neighbourhoods:
         if n < n_accounts:
             return []
         rng = np.random.default_rng([self._config.seed, n_accounts])
-        anchors = np.sort(rng.permutation(n)[: self._config.null_groups])
+        # Large groups overlap: many of them would say nothing new.
+        enough = max(_LEAST_GROUPS, _MOST_SEATS // n_accounts)
+        anchors = np.sort(rng.permutation(n)[: min(self._config.null_groups, enough)])
         likeness = (self._wording[anchors] @ self._wording.T).toarray()
         likeness += rng.random(likeness.shape) * 1e-9
         likeness[np.arange(len(anchors)), anchors] = np.inf
@@ -182,44 +150,47 @@ class Neighbourhoods:
         ]
 
     def _score(self, scale: Scale) -> Floats:
-        rng = np.random.default_rng([self._config.seed, *scale])
+        rng = np.random.default_rng([self._config.seed, scale.accounts, scale.questions])
         scores = []
         for group in self.groups(_REACH * scale.accounts):
             rows, number = self.asked.draw(group, scale.questions, rng)
             lines = self.asked.lines.take(rows)
             if revisited_share(number, lines) <= self._config.most_revisited:
-                scores.append(_score(self.asked.use(rows, number), scale, rng)[1])
+                use = self.asked.use(rows, number)
+                scores.append(_score(use, scale, rng)[1])
         return np.sort([score for score in scores if np.isfinite(score)])
 
 
 def compare_block(
-    asked: Asked, rows: Ints, *, honest: Neighbourhoods, config: DetectConfig
+    asked: Asked,
+    rows: Ints,
+    *,
+    whole: Ints | None = None,
+    honest: Neighbourhoods,
+    config: DetectConfig,
 ) -> Tested | None:
     """Test whether the askers of some questions are more interchangeable than honest groups.
 
     Args:
         asked: the log.
-        rows: digests of the block, those that carry its shared wording.
+        rows: digests of the block that it is judged by.
+        whole: all digests of the block, as many as `rows` when None.
         honest: where the null comes from.
         config: sizes and seed.
 
     Returns:
         The test, or None when the block or the reference is too small for one.
     """
-    members, counts = np.unique(asked.account[rows], return_counts=True)
-    busy = members[counts >= 2]
+    rows = _sampled(asked, rows, config)
+    members, counts = np.unique(asked.party[rows], return_counts=True)
+    busy, counts = members[counts >= 2], counts[counts >= 2]
     if len(busy) < config.min_accounts:
         return None
-    typical = float(np.median(counts[counts >= 2]))
-    sizes = [config.min_accounts, *(g for g in config.null_sizes if g <= len(busy))]
-    scale = Scale(
-        max(g for g in sizes if g == config.min_accounts or honest.n_anchors >= _CROWD * g),
-        max(q for q in _QUESTIONS if q <= max(typical, 2)),
-    )
+    scale = _scale(counts, honest.n_anchors, config=config)
     null = honest.null(scale)
     if not len(null):
         return None
-    rows = rows[np.isin(asked.account[rows], busy)]
+    rows = rows[np.isin(asked.party[rows], busy)]
     rng = np.random.default_rng([config.seed, len(rows)])
     scores = []
     for _ in range(_DRAWS):
@@ -229,7 +200,6 @@ def compare_block(
     if np.isfinite(found[:, 1]).mean() < 0.5:
         return None
     ratio, upper = np.nanmedian(found, axis=0)
-    whole = measure_block(asked, rows)
     return Tested(
         p_value=tail_p_value(float(upper), null, honest.n_anchors / scale.accounts),
         rank_p_value=float(conformal_p([-upper], -null)[0]),
@@ -237,8 +207,20 @@ def compare_block(
         upper=float(upper),
         null=null,
         scale=scale,
-        whole=whole,
+        whole=measure_block(asked, _sampled(asked, rows if whole is None else whole, config)),
     )
+
+
+def _sampled(asked: Asked, rows: Ints, config: DetectConfig) -> Ints:
+    return asked.sample(rows, _MOST_MEMBERS, config.seed)
+
+
+def _scale(counts: Ints, n_anchors: int, *, config: DetectConfig) -> Scale:
+    """Choose the largest size at which both a block and honest groups can be drawn."""
+    typical = max(float(np.median(counts)), 2.0)
+    sizes = [g for g in config.null_sizes if g <= len(counts) and n_anchors >= _CROWD * g]
+    questions = max(q for q in _QUESTIONS if q <= typical)
+    return Scale(max([config.min_accounts, *sizes]), questions)
 
 
 def measure_block(asked: Asked, rows: Ints) -> Ownership:
@@ -251,8 +233,10 @@ def measure_block(asked: Asked, rows: Ints) -> Ownership:
     Returns:
         The ratio, which has no null of its own size and only serves as a limit.
     """
-    use = asked.use(rows, np.unique(asked.account[rows], return_inverse=True)[1])
-    return measure_ownership(use, np.ones(len(use.questions), dtype=bool))
+    rows = rows[asked.is_new[rows]]
+    number = np.unique(asked.party[rows], return_inverse=True)[1]
+    use = asked.use(rows, number)
+    return measure_ownership(use, use.everybody)
 
 
 def tail_p_value(upper: float, null: Floats, n_apart: float) -> float:
@@ -291,9 +275,8 @@ def tail_p_value(upper: float, null: Floats, n_apart: float) -> float:
 
 
 def _score(use: WordUse, scale: Scale, rng: np.random.Generator) -> tuple[float, float]:
-    n_accounts = len(use.questions)
-    members = np.zeros(n_accounts, dtype=bool)
-    members[rng.permutation(n_accounts)[: scale.accounts]] = True
+    members = ~use.everybody
+    members[rng.permutation(len(members))[: scale.accounts]] = True
     found = measure_ownership(use, members)
     if found.expected < _LEAST_EXPECTED:
         return (np.nan, np.nan)
@@ -303,9 +286,12 @@ def _score(use: WordUse, scale: Scale, rng: np.random.Generator) -> tuple[float,
 def _account_wording(profiles: Profiles) -> sparse.csr_matrix:
     """Give each account its shingles, weighted by rarity, rows of length 1."""
     digests = profiles.digests
-    values, column = np.unique(digests.shingles.values, return_inverse=True)
-    code = np.unique(digests.account[digests.shingles.rows] * np.int64(len(values) + 1) + column)
-    row, column = code // (len(values) + 1), code % (len(values) + 1)
+    places = shared_values(digests.shingles, digests.account, least=2)
+    rows = np.searchsorted(digests.shingles.offsets, places, side="right") - 1
+    values, column = np.unique(digests.shingles.values[places], return_inverse=True)
+    width = np.int64(len(values) + 1)
+    code = distinct(digests.account[rows] * width + column)
+    row, column = code // width, code % width
     users = np.bincount(column, minlength=len(values))
     weight = np.log(max(profiles.n_accounts, 1) / np.maximum(users, 1))
     shared = users[column] > 1

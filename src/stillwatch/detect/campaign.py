@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from stillwatch.detect.blocks import Block, count_principals, find_blocks
-from stillwatch.detect.calibrate import Asked, Neighbourhoods
+from stillwatch.detect.asked import Asked
+from stillwatch.detect.blocks import Block, find_blocks
+from stillwatch.detect.calibrate import Neighbourhoods
 from stillwatch.detect.companions import (
     NOBODY,
     Companions,
@@ -20,14 +21,22 @@ from stillwatch.detect.companions import (
     measure_echo,
 )
 from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.confirm import Judged, judge, might_be_web, reject
-from stillwatch.detect.evidence import describe, skeleton_name
+from stillwatch.detect.confirm import Judged, judge, might_be_web, reject, unite
+from stillwatch.detect.evidence import Background, describe, skeleton_name
+from stillwatch.detect.facts import Facts, facts_of
 from stillwatch.detect.findings import Campaign, Findings
 from stillwatch.detect.fold import fold
+from stillwatch.detect.kin import find_kin
+from stillwatch.detect.levels import at_level
+from stillwatch.detect.listing import Listing, known_wording, list_exchanges
+from stillwatch.detect.principals import Registry, parties_of
 from stillwatch.detect.profile import Profiles
 from stillwatch.detect.standing import describe_candidate, score_accounts
-from stillwatch.detect.traits import Families, Spread, find_families, spread_of
+from stillwatch.detect.traits import Families, find_families, spread_of
 from stillwatch.stats.evalues import log10_e_from_p
+
+if TYPE_CHECKING:
+    from stillwatch.logs.accounts import AccountTable
 
 
 def detect(
@@ -57,127 +66,220 @@ def detect(
 
 
 def find_campaigns(
-    profiles: Profiles, reference: Profiles | None = None, config: DetectConfig | None = None
+    profiles: Profiles,
+    reference: Profiles | None = None,
+    config: DetectConfig | None = None,
+    *,
+    table: AccountTable | None = None,
+    listing: Listing | None = None,
 ) -> Findings:
     """Find campaigns among profiles.
 
-    Groups are found by rare shared wording and confirmed by something else: their members are
-    interchangeable and ask nothing twice, which honest groups that share wording do not.
+    Groups are found by rare shared wording, or by marks that strangers do not share, and confirmed
+    by something else: their members are interchangeable and ask nothing twice, which honest groups
+    are not.
 
     Args:
         profiles: the log.
         reference: profiles of honest accounts, folded with the same configuration; None takes
             the log itself, without the groups under suspicion.
         config: how.
+        table: what is known of the accounts beside the log.
+        listing: the log's tape, and where every exchange of the campaigns is written down; None
+            counts those kept in the profiles.
 
     Returns:
         Campaigns named at `config.fdr`, every candidate, and every account.
     """
     config = config or DetectConfig()
-    given = reference is not None and reference.n_accounts > 0
-    families = find_families(profiles, _known_wording(reference), config)
-    blocks = find_blocks(profiles, families, config)
-    asked = Asked(profiles)
-    vetted = (
-        reference
-        if reference is not None and given
-        else _bulk(profiles, asked, blocks, config=config)
-    )
-    honest = Neighbourhoods(vetted, config)
-    judged = [judge(asked, block, honest=honest, config=config) for block in blocks]
-    parties = (_Party.of(profiles, asked, config), _Party.of(vetted, honest.asked, config))
-    rejected = _settle(judged, *parties, config=config)
-    named = [one for one, falls in zip(judged, rejected, strict=True) if falls]
-    joined = _join(families, named, parties, config=config) if given else [NOBODY] * len(named)
-    campaigns = tuple(
-        _campaign(profiles, families, one, companions=more, given=given)
-        for one, more in zip(named, joined, strict=True)
-    )
-    return Findings(
-        campaigns=campaigns,
-        accounts=score_accounts(profiles, judged, list(zip(named, joined, campaigns, strict=True))),
+    if reference is not None and not reference.n_accounts:
+        reference = None
+    if reference is not None:
+        level = max(profiles.level, reference.level)
+        profiles = at_level(profiles, level, config.fold)
+        reference = at_level(reference, level, config.fold)
+    ground = _Ground.of(profiles, reference, table, config=config)
+    blocks = ground.blocks(config)
+    vetted = ground.vetted(reference, blocks, config=config)
+    honest = Neighbourhoods(vetted.asked, vetted.profiles, config)
+    judged = [
+        judge(ground.log.asked, block, honest=honest, registry=ground.registry, config=config)
+        for block in blocks
+    ]
+    rejected = _settle(judged, (ground.log, vetted), registry=ground.registry, config=config)
+    falling = [one for one, falls in zip(judged, rejected, strict=True) if falls]
+    named = _named(ground, vetted, falling, reference=reference, config=config)
+    findings = Findings(
+        campaigns=tuple(campaign for _, _, campaign in named),
+        accounts=score_accounts(profiles, judged, named),
         candidates=tuple(
-            describe_candidate(profiles, one, named=falls, fdr=config.fdr)
+            describe_candidate(profiles, ground.families, one, named=falls, fdr=config.fdr)
             for one, falls in zip(judged, rejected, strict=True)
         ),
         fdr=config.fdr,
         n_accounts=profiles.n_accounts,
         n_exchanges=profiles.n_exchanges,
         n_anchors=honest.n_anchors,
-        reference="given" if given else "the log itself",
+        reference="the log itself" if reference is None else "given",
     )
+    if listing is None:
+        return findings
+    blocks_by_name = [(campaign.campaign_id, one.block) for one, _, campaign in named]
+    known = known_wording(profiles, ground.families, blocks_by_name)
+    return list_exchanges(findings, known, listing, profiles=profiles)
 
 
-def _known_wording(reference: Profiles | None) -> Spread | None:
-    if reference is None or not reference.n_accounts:
-        return None
-    shingles, account = reference.digests.shingles, reference.digests.account
-    return spread_of(shingles, account, n_accounts=reference.n_accounts)
+def _named(
+    ground: _Ground,
+    vetted: _Side,
+    falling: list[Judged],
+    *,
+    reference: Profiles | None,
+    config: DetectConfig,
+) -> list[tuple[Judged, Companions, Campaign]]:
+    """Make campaigns of the rejected groups, with all that belongs to them."""
+    whole = [_with_kin(one, ground.log.profiles) for one in unite(falling, ground.registry.parties)]
+    joined = [NOBODY] * len(whole)
+    if reference is not None:
+        joined = _join(whole, (ground.log, vetted), config=config)
+    background = Background(
+        reference=reference,
+        facts=ground.facts,
+        registry=ground.registry,
+        most_ratio=config.most_ratio,
+    )
+    return [
+        (one, more, _campaign(ground, one, companions=more, background=background))
+        for one, more in zip(whole, joined, strict=True)
+    ]
 
 
-def _bulk(
-    profiles: Profiles, asked: Asked, blocks: list[Block], *, config: DetectConfig
-) -> Profiles:
-    """Take the log without the groups that might be webs: a trimmed reference.
+class _Ground(NamedTuple):
+    """What a search stands on: the log, what is known beside it, and its families of wording."""
 
-    Trimming makes the p-values optimistic, but a log that is mostly web would hide it otherwise.
-    """
-    suspects = np.zeros(profiles.n_accounts, dtype=bool)
-    for block in blocks:
-        if might_be_web(asked, block, config):
-            suspects[block.accounts] = True
-    return profiles.select(~suspects)
+    log: _Side
+    families: Families
+    facts: Facts
+    registry: Registry
+
+    @classmethod
+    def of(
+        cls,
+        profiles: Profiles,
+        reference: Profiles | None,
+        table: AccountTable | None,
+        *,
+        config: DetectConfig,
+    ) -> _Ground:
+        facts = facts_of(profiles.accounts, table)
+        registry = Registry(profiles, facts)
+        known = None
+        if reference is not None:
+            known = spread_of(reference.digests, n_accounts=reference.n_accounts)
+        families = find_families(profiles, registry.parties, known, config=config)
+        side = _Side.of(profiles, Asked(profiles, families, registry.parties), config=config)
+        return cls(side, families, facts, registry)
+
+    def blocks(self, config: DetectConfig) -> list[Block]:
+        """List the groups worth a test: those of one wording, then those of one set of marks."""
+        from stillwatch.detect.cotraits import (
+            CotraitConfig,
+            find_cogroups,
+        )
+
+        profiles, parties = self.log.profiles, self.registry.parties
+        blocks = find_blocks(profiles, self.families, parties, config=config)
+        cotraits = CotraitConfig(min_accounts=config.min_accounts, seed=config.seed)
+        for group in find_cogroups(profiles, self.facts, config=cotraits):
+            rows = np.flatnonzero(np.isin(profiles.digests.account, group.accounts))
+            n_principals = parties.count(group.accounts)
+            if n_principals >= config.min_accounts and len(rows) >= config.min_exchanges:
+                none = np.empty(0, dtype=np.int64)
+                blocks.append(Block(none, group.accounts, rows, n_principals))
+        return blocks
+
+    def vetted(
+        self, reference: Profiles | None, blocks: list[Block], *, config: DetectConfig
+    ) -> _Side:
+        """Give the honest side: the reference, or the log without groups that might be webs.
+
+        Trimming makes the p-values optimistic, but a log that is mostly web would hide it
+        otherwise.
+        """
+        if reference is not None:
+            parties = parties_of(reference)
+            families = find_families(reference, parties, None, config=config)
+            return _Side.of(reference, Asked(reference, families, parties), config=config)
+        profiles = self.log.profiles
+        bulk = np.ones(profiles.n_accounts, dtype=bool)
+        for block in blocks:
+            if might_be_web(self.log.asked, block, config):
+                bulk[block.accounts] = False
+        kept = bulk[profiles.digests.account]
+        families = self.families._replace(of_digest=self.families.of_digest[kept])
+        parties = self.registry.parties
+        parties = parties._replace(of_account=parties.of_account[bulk])
+        profiles = profiles.select(bulk)
+        return _Side.of(profiles, Asked(profiles, families, parties), config=config)
 
 
-class _Party(NamedTuple):
+class _Side(NamedTuple):
     profiles: Profiles
     asked: Asked
     echo: Echo
 
     @classmethod
-    def of(cls, profiles: Profiles, asked: Asked, config: DetectConfig) -> _Party:
+    def of(cls, profiles: Profiles, asked: Asked, *, config: DetectConfig) -> _Side:
         rows, n = np.arange(len(asked.account)), profiles.n_accounts
         echo = measure_echo(asked, rows, n_accounts=n, seed=config.seed)
         return cls(profiles, asked, echo)
 
 
 def _settle(
-    judged: list[Judged], log: _Party, vetted: _Party, *, config: DetectConfig
+    judged: list[Judged],
+    sides: tuple[_Side, _Side],
+    *,
+    registry: Registry,
+    config: DetectConfig,
 ) -> list[bool]:
     """Name blocks, and take the strays out of those named, in place."""
+    log, vetted = sides
     rejected: list[bool] = reject(judged, config.fdr).tolist()
     for i in np.flatnonzero(rejected).tolist():
-        judged[i] = _without_strays(judged[i], log, vetted)
+        judged[i] = _without_strays(judged[i], log, vetted, registry=registry)
         if judged[i].block.n_principals < config.min_accounts:
             reason = "too few members are left when those who repeat themselves leave"
             judged[i], rejected[i] = judged[i]._replace(reason=reason, p_value=1.0), False
     return rejected
 
 
-def _without_strays(judged: Judged, log: _Party, vetted: _Party) -> Judged:
+def _without_strays(judged: Judged, log: _Side, vetted: _Side, *, registry: Registry) -> Judged:
     people = vetted.echo.score[vetted.echo.questions > 0]
     limit = float(np.median(people)) if len(people) else np.inf
     block = drop_strays(log.asked, judged.block, n_accounts=log.profiles.n_accounts, limit=limit)
-    n_principals = count_principals(log.profiles.digests, block.rows)
+    n_principals = registry.parties.count(block.accounts)
     return judged._replace(block=block._replace(n_principals=n_principals))
 
 
+def _with_kin(judged: Judged, profiles: Profiles) -> Judged:
+    block = judged.block
+    kin = find_kin(profiles.digests, block.accounts, block.rows, n_accounts=profiles.n_accounts)
+    return judged._replace(block=block._replace(rows=np.union1d(block.rows, kin.rows)))
+
+
 def _join(
-    families: Families,
-    named: list[Judged],
-    parties: tuple[_Party, _Party],
-    *,
-    config: DetectConfig,
+    named: list[Judged], sides: tuple[_Side, _Side], *, config: DetectConfig
 ) -> list[Companions]:
     """Add the accounts that work a named queue without sharing its wording."""
-    log, vetted = parties
+    log, vetted = sides
     outside = np.ones(log.profiles.n_accounts, dtype=bool)
     for one in named:
         outside[one.block.accounts] = False
     words, joined = log.profiles.digests.words, []
     for one in named:
         rows = one.block.rows
-        theme = Theme(words.take(rows), families.of_digest[rows], vetted.profiles.digests.words)
+        family = log.asked.family[rows]
+        theme = Theme(words.take(rows), family, vetted.profiles.digests.words)
         more = find_companions(
             theme,
             (log.profiles, log.echo),
@@ -191,13 +293,9 @@ def _join(
 
 
 def _campaign(
-    profiles: Profiles,
-    families: Families,
-    judged: Judged,
-    *,
-    companions: Companions,
-    given: bool,
+    ground: _Ground, judged: Judged, *, companions: Companions, background: Background
 ) -> Campaign:
+    profiles, families = ground.log.profiles, ground.families
     digests, totals = profiles.digests, profiles.totals
     rows = np.union1d(judged.block.rows, companions.rows)
     members = np.union1d(judged.block.accounts, companions.accounts)
@@ -211,6 +309,13 @@ def _campaign(
         output_tokens=int(totals.output_tokens[members].sum()),
         first_seen=float(times.min()),
         last_seen=float(times.max()),
-        evidence=describe(profiles, families, judged, companions=companions, given=given),
+        evidence=describe(
+            profiles,
+            families,
+            judged,
+            companions=companions,
+            given=background.reference is not None,
+            background=background,
+        ),
         exchange_ids=tuple(digests.exchange_id.take(pa.array(rows)).to_pylist()),
     )

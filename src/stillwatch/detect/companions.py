@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stillwatch.detect.asked import Asked
 from stillwatch.detect.blocks import Block
-from stillwatch.detect.calibrate import Asked
 from stillwatch.detect.interchange import RARE_SHARE
 from stillwatch.detect.profile import Floats, Ints, Profiles
 from stillwatch.text.ragged import Hashes, Ragged
@@ -59,7 +59,8 @@ def measure_echo(asked: Asked, rows: Ints, *, n_accounts: int, seed: int) -> Ech
     """
     rows, _ = asked.draw(rows, _MOST, np.random.default_rng([seed, 2]))
     account, words = asked.account[rows], asked.words.take(rows)
-    n, word, row = len(rows), words.values.astype(np.int64), words.rows
+    n, row = len(rows), words.rows
+    word = np.unique(words.values, return_inverse=True)[1].astype(np.int64)
     code = word * n_accounts + account[row]
     pairs, place, uses = np.unique(code, return_inverse=True, return_counts=True)
     size = int(word.max(initial=0)) + 1

@@ -22,6 +22,8 @@ class FoldConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         lines_kept: distinct lines kept of a question, the smallest hashes.
         question_chars: characters read of a question.
         excerpt_chars: characters of a question kept to show as evidence; 0 keeps no text.
+        memory_bytes: memory for digests. A log whose digests would not fit is kept more coarsely,
+            see `levels`; the coarsest level is kept whatever it needs.
     """
 
     digests_per_account: int = 256
@@ -32,6 +34,7 @@ class FoldConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lines_kept: int = 16
     question_chars: int = 2000
     excerpt_chars: int = 160
+    memory_bytes: int = 2 * 2**30
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -72,8 +75,8 @@ class DetectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     common_share: float = 0.02
     widest_share: float = 0.5
     link_cosine: float = 0.2
-    null_groups: int = 400
-    null_sizes: tuple[int, ...] = (16,)
+    null_groups: int = 800
+    null_sizes: tuple[int, ...] = (16, 32, 48)
     most_ratio: float = 2.5
     most_revisited: float = 0.25
     seed: int = 0

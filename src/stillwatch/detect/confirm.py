@@ -7,20 +7,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stillwatch.detect.asked import Asked
 from stillwatch.detect.blocks import Block
 from stillwatch.detect.calibrate import (
-    Asked,
     Neighbourhoods,
     Tested,
     compare_block,
     measure_block,
 )
 from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.interchange import revisited_share, revisits
+from stillwatch.detect.interchange import confirms, revisited_share, revisits
+from stillwatch.detect.principals import Parties, Registry
 from stillwatch.stats.multiple import benjamini_hochberg
 
 #: A member with fewer questions in a group is not judged by them.
 _LEAST = 5
+#: Groups whose owners are in the open: there is somebody to ask, and nobody hides.
+_OPEN = ("one party", "one institution")
 
 
 class Judged(NamedTuple):
@@ -41,38 +44,67 @@ class Judged(NamedTuple):
     reason: str
 
 
-def judge(asked: Asked, block: Block, *, honest: Neighbourhoods, config: DetectConfig) -> Judged:
-    """Test one candidate group.
+def judge(
+    asked: Asked,
+    block: Block,
+    *,
+    honest: Neighbourhoods,
+    registry: Registry,
+    config: DetectConfig,
+) -> Judged:
+    """Test one candidate group, where it has enough of them on exchanges that did not find it.
 
     Args:
         asked: the log.
         block: the group.
         honest: where the null comes from.
+        registry: who stands behind the accounts.
         config: limits and sizes.
 
     Returns:
         The verdict, before the error rate over all groups.
     """
-    revisited = revisited_share(asked.account[block.rows], asked.lines.take(block.rows))
+    revisited = revisited_share(asked.party[block.rows], asked.lines.take(block.rows))
+    owners = registry.describe(block.accounts)
+    if owners.kind in _OPEN:
+        return Judged(block, None, revisited, 1.0, owners.text.rstrip("."))
     fresh = drop_repeaters(asked, block)
-    left = revisited_share(asked.account[fresh.rows], asked.lines.take(fresh.rows))
+    left = revisited_share(asked.party[fresh.rows], asked.lines.take(fresh.rows))
     if len(fresh.accounts) < config.min_accounts or left > config.most_revisited:
         reason = f"{revisited:.0%} of its questions were asked by several members: no queue"
         return Judged(block, None, revisited, 1.0, reason)
-    block, revisited = fresh, left
-    tested = compare_block(asked, block.rows, honest=honest, config=config)
-    if tested is None:
+    held_back = fresh.rows[confirms(asked.key[fresh.rows])]
+    test = compare_block(asked, held_back, whole=fresh.rows, honest=honest, config=config)
+    if test is None:
+        # A young web has too few questions to halve; those that found it must do.
+        test = compare_block(asked, fresh.rows, honest=honest, config=config)
+    if test is None:
         reason = "too few questions an account, or too small a reference, to tell"
-        return Judged(block, None, revisited, 1.0, reason)
-    ratio = float(np.maximum(tested.ratio, tested.whole.ratio))  # NaN stays NaN, and fails
-    if not ratio <= config.most_ratio:
-        reason = (
+        return Judged(fresh, None, left, 1.0, reason)
+    p_value = test.p_value if _is_alike(test, config.most_ratio) else 1.0
+    return Judged(fresh, test, left, p_value, _reason(test, config.most_ratio))
+
+
+def _reason(test: Tested, most_ratio: float) -> str:
+    if _is_alike(test, most_ratio):
+        return "its members are interchangeable and ask nothing twice"
+    if _ratio(test) > most_ratio:
+        return (
             f"its members are themselves: rare words return to the same account "
-            f"{ratio:.1f} times as often as chance"
+            f"{_ratio(test):.1f} times as often as chance"
         )
-        return Judged(block, tested, revisited, 1.0, reason)
-    reason = "its members are interchangeable and ask nothing twice"
-    return Judged(block, tested, revisited, tested.p_value, reason)
+    return "too few words come back among its members to tell them from people"
+
+
+def _is_alike(test: Tested, most_ratio: float) -> bool:
+    """Tell whether a group plainly is interchangeable: the whole of it even at its upper bound."""
+    return _ratio(test) <= most_ratio and test.whole.upper <= most_ratio
+
+
+def _ratio(test: Tested) -> float:
+    """Give the ratio that may not pass the limit; NaN counts as beyond it."""
+    ratio = float(np.maximum(test.ratio, test.whole.ratio))
+    return ratio if np.isfinite(ratio) else np.inf
 
 
 def drop_repeaters(asked: Asked, block: Block) -> Block:
@@ -90,7 +122,7 @@ def drop_repeaters(asked: Asked, block: Block) -> Block:
     """
     account = asked.account[block.rows]
     n_accounts = int(asked.account.max(initial=0)) + 1
-    again = revisits(account, asked.lines.take(block.rows))
+    again = revisits(asked.party[block.rows], asked.lines.take(block.rows))
     count = np.bincount(account, minlength=n_accounts)
     repeated = np.bincount(account[again], minlength=n_accounts)
     return block.without((count >= _LEAST) & (repeated > 0.5 * count), asked.account)
@@ -105,16 +137,66 @@ def might_be_web(asked: Asked, block: Block, config: DetectConfig) -> bool:
         config: limits; twice the allowed ratio still counts as doubtful.
 
     Returns:
-        False for groups that are plainly people, or that ask the same questions.
+        True for groups that might be interchangeable, even at the upper bound, and ask nothing
+        twice.
     """
     fresh = drop_repeaters(asked, block)
     if len(fresh.accounts) < config.min_accounts:
         return False
-    if revisited_share(asked.account[fresh.rows], asked.lines.take(fresh.rows)) > (
+    if revisited_share(asked.party[fresh.rows], asked.lines.take(fresh.rows)) > (
         config.most_revisited
     ):
         return False
-    return not measure_block(asked, fresh.rows).ratio > 2.0 * config.most_ratio
+    return bool(measure_block(asked, fresh.rows).upper <= 2.0 * config.most_ratio)
+
+
+def unite(named: list[Judged], parties: Parties) -> list[Judged]:
+    """Make one campaign of named groups that consist of the same accounts.
+
+    A queue with many templates may come out as several groups; whoever shares half of the smaller
+    group's accounts works the same queue.
+
+    Args:
+        named: named groups, in the order of their stakes.
+        parties: who stands behind the accounts openly.
+
+    Returns:
+        Groups that share less than half; a united one has the lowest p-value of its parts, times
+        their number.
+    """
+    united: list[list[Judged]] = []
+    for one in named:
+        mine = one.block.accounts
+        home = [
+            group
+            for group in united
+            if any(
+                2 * len(np.intersect1d(mine, other.block.accounts))
+                >= min(len(mine), len(other.block.accounts))
+                for other in group
+            )
+        ]
+        merged = [one, *(each for group in home for each in group)]
+        united = [group for group in united if not any(group is other for other in home)]
+        united.append(sorted(merged, key=lambda each: each.p_value))
+    return [_as_one(group, parties) for group in united]
+
+
+def _as_one(group: list[Judged], parties: Parties) -> Judged:
+    if len(group) == 1:
+        return group[0]
+    best = group[0]
+    largest = sorted(group, key=lambda each: -len(each.block.rows))
+    accounts = np.unique(np.concatenate([each.block.accounts for each in group]))
+    rows = np.unique(np.concatenate([each.block.rows for each in group]))
+    families = np.concatenate([each.block.families for each in largest])
+    block = Block(families, accounts, rows, parties.count(accounts))
+    revisited = float(np.average(
+        [each.revisited for each in group], weights=[len(each.block.rows) for each in group]
+    ))  # fmt: skip
+    return best._replace(
+        block=block, revisited=revisited, p_value=min(1.0, best.p_value * len(group))
+    )
 
 
 def reject(judged: list[Judged], fdr: float) -> NDArray[np.bool_]:

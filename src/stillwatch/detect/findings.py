@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from stillwatch.detect.exhibits import Exhibit
 from stillwatch.errors import EnvironmentUnfitError
 
 
@@ -16,17 +18,20 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """One reason, in a sentence that a person can check.
 
     Attributes:
-        kind: shared wording, interchangeable members, nothing asked twice, examples, timeline,
-            value taken, innocent explanation.
+        kind: shared wording, interchangeable members, nothing asked twice, companions, shared
+            traits, timing, who stands behind them, web, timeline, value taken, innocent
+            explanation.
         text: the sentence.
         examples: beginnings of questions that show it.
         figures: the numbers behind the sentence, by name.
+        exhibit: what there is to look at, or None.
     """
 
     kind: str
     text: str
     examples: tuple[str, ...] = ()
     figures: dict[str, float] = {}
+    exhibit: Exhibit | None = None
 
 
 class Campaign(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +74,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         named: whether it became a campaign.
         reason: why it was named or not, one sentence.
         example: beginning of a question.
+        name: after the wording that it shares; a named one's is its campaign's id.
     """
 
     accounts: int
@@ -79,6 +85,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     named: bool
     reason: str
     example: str
+    name: str = ""
 
 
 class AccountScore(NamedTuple):
@@ -101,6 +108,40 @@ class AccountScore(NamedTuple):
     output_tokens: int
 
 
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """How often honest groups would have been named.
+
+    Attributes:
+        points: nominal rate, rate that was seen, and the ends of its 95 % interval, 0..1 each.
+        groups: honest groups judged (count).
+        apart: as many that share no account carry as much (count).
+        text: the same in a sentence.
+    """
+
+    points: tuple[tuple[float, float, float, float], ...]
+    groups: int
+    apart: int
+    text: str
+
+
+class Lone(msgspec.Struct, frozen=True, kw_only=True):
+    """An account unlike the reference: worth a look, never called a campaign.
+
+    Attributes:
+        account: its id.
+        p_value: share of honest accounts of like volume that are as unlike.
+        exchanges: all of its exchanges (count).
+        output_tokens: given out to it (count).
+        reason: in what it is unlike, one clause.
+    """
+
+    account: str
+    p_value: float
+    exchanges: int
+    output_tokens: int
+    reason: str
+
+
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `detect`.
 
@@ -113,6 +154,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         n_exchanges: exchanges of the log (count).
         n_anchors: honest accounts that the p-values rest on (count).
         reference: "given", or "the log itself" when there was none.
+        lone: accounts unlike the reference, in no campaign, smallest p-value first.
+        calibration: a check of the p-values on the reference; None when it was not made.
     """
 
     campaigns: tuple[Campaign, ...]
@@ -123,6 +166,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     n_exchanges: int
     n_anchors: int
     reference: str
+    lone: tuple[Lone, ...] = ()
+    calibration: Calibration | None = None
 
 
 def write_findings(findings: Findings, out: Path) -> tuple[Path, Path]:
@@ -142,23 +187,35 @@ def write_findings(findings: Findings, out: Path) -> tuple[Path, Path]:
         name: getattr(findings, name) for name in findings.__struct_fields__ if name != "accounts"
     }
     body = msgspec.json.format(msgspec.json.encode(document), indent=2)
-    campaigns_path, accounts_path = out / "campaigns.json", out / "accounts.csv"
+    rows = io.StringIO(newline="")
+    table = csv.writer(rows, lineterminator="\n")
+    table.writerow(AccountScore._fields)
+    table.writerows(row._replace(score=round(row.score, 4)) for row in findings.accounts)
+    return (
+        write_text(out / "campaigns.json", body.decode() + "\n"),
+        write_text(out / "accounts.csv", rows.getvalue()),
+    )
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file of findings, whole or not at all.
+
+    Args:
+        path: the file; its folder is made when absent.
+        text: what it holds.
+
+    Returns:
+        The path.
+
+    Raises:
+        EnvironmentUnfitError: the folder cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        _replace(campaigns_path, body.decode() + "\n")
-        part = accounts_path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(AccountScore._fields)
-            table.writerows(row._replace(score=round(row.score, 4)) for row in findings.accounts)
-        os.replace(part, accounts_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8", newline="")
+        os.replace(part, path)
     except OSError as error:
-        message = f"detect: {out} cannot be written: {error.strerror}"
+        message = f"detect: {path.parent} cannot be written: {error.strerror}"
         raise EnvironmentUnfitError(message, hint="choose another --out") from error
-    return campaigns_path, accounts_path
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    return path

@@ -2,41 +2,61 @@
 
 A profile is a row of sums per account and a uniform sample of digests of its exchanges, the
 smallest by a hash of the exchange id. Sums add, extremes compare, bottom-k samples unite: so
-`merge` is associative and commutative, and folding in any order or on any number of machines gives
+merging is associative and commutative, and folding in any order or on any number of machines gives
 the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stillwatch.detect.flags import FLAGS
+from stillwatch.text.features import WIDTH
 from stillwatch.text.ragged import Hashes, Ragged
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Counts = NDArray[np.int32]
+
+#: What decides the order of digests, the last first; all but two matter only should a log have two
+#: exchanges of one id.
+_ORDERED_BY = (
+    "org", "agent", "network", "tools", "setup", "system", "output_tokens", "text", "started_at",
+    "key", "account",
+)  # fmt: skip
 
 
 class Totals(NamedTuple):
-    """Sums and extremes per account, shape (n_accounts,) each.
+    """Sums and extremes per account, shape (n_accounts,) unless said otherwise.
+
+    Whatever is added is an integer, so that sums do not depend on the order of adding.
 
     Attributes:
         exchanges: exchanges seen (count).
+        input_tokens: tokens of all questions (count), unknown ones as 0.
         output_tokens: tokens of all answers (count), unknown ones as 0.
         refused: exchanges without an answer, status 400 or above (count).
         first_seen: start of the first exchange, epoch seconds.
         last_seen: start of the last exchange, epoch seconds.
+        hours: exchanges by hour of the day, UTC (count), shape (n_accounts, 24), int32.
+        flags: questions that show each of `flags.FLAGS` (count), shape (n_accounts, n), int32.
+        kernel: sum of the questions' `text.features`, shape (n_accounts, 256), int32.
     """
 
     exchanges: Ints
+    input_tokens: Ints
     output_tokens: Ints
     refused: Ints
     first_seen: Floats
     last_seen: Floats
+    hours: Counts
+    flags: Counts
+    kernel: Counts
 
 
 class Digests(NamedTuple):
@@ -56,9 +76,11 @@ class Digests(NamedTuple):
         org: hash of the organisation, 0 when not known.
         exchange_id: as the log gave it.
         excerpt: beginning of the question.
-        shingles: skeleton shingles, numbers masked.
-        words: words and word pairs, numbers masked.
-        lines: hashes of whole lines, numbers kept.
+        shingles: skeleton shingles, numbers masked: the question's smallest in order, then the
+            system prompt's smallest that the question does not have, in order; uint32.
+        words: words and word pairs, numbers masked, the smallest in order; uint32.
+        lines: hashes of whole lines, numbers kept, the smallest in order; uint32.
+        n_asked: how many of `shingles` are the question's, int16.
     """
 
     account: Ints
@@ -77,6 +99,7 @@ class Digests(NamedTuple):
     shingles: Ragged
     words: Ragged
     lines: Ragged
+    n_asked: NDArray[np.int16]
 
     def take(self, rows: NDArray[np.int64]) -> Digests:
         """Pick rows.
@@ -98,11 +121,13 @@ class Profiles(NamedTuple):
         accounts: account ids, sorted, unique.
         totals: sums per account.
         digests: exchanges kept.
+        level: how finely, see `levels`: 0 is everything, at 2 there is no text.
     """
 
     accounts: pa.Array
     totals: Totals
     digests: Digests
+    level: int = 0
 
     @property
     def n_accounts(self) -> int:
@@ -131,7 +156,36 @@ class Profiles(NamedTuple):
             self.accounts.take(pa.array(kept)),
             Totals(*columns),
             digests._replace(account=number[digests.account]),
+            self.level,
         )
+
+
+def no_totals(n_accounts: int) -> Totals:
+    """Give the totals of accounts that asked nothing: where adding starts.
+
+    Args:
+        n_accounts: how many.
+
+    Returns:
+        Zeros, and no first or last exchange.
+    """
+    zeros: list[Any] = [np.zeros(n_accounts, np.int64) for _ in range(4)]
+    widths = (24, len(FLAGS), WIDTH)
+    wide: list[Any] = [np.zeros((n_accounts, width), np.int32) for width in widths]
+    seen = np.full(n_accounts, np.inf), np.full(n_accounts, -np.inf)
+    return Totals._make([*zeros, *seen, *wide])
+
+
+def no_digests() -> Digests:
+    """Give the digests of an empty log.
+
+    Returns:
+        No rows.
+    """
+    ints, floats, hashes = np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint64)
+    text, ragged = pa.array([], pa.large_string()), Ragged.empty(0, bits=32)
+    columns: list[Any] = [ints, hashes, floats, ints, *([hashes] * 7), text, text, *([ragged] * 3)]
+    return Digests._make([*columns, np.empty(0, np.int16)])
 
 
 def no_profiles() -> Profiles:
@@ -140,51 +194,7 @@ def no_profiles() -> Profiles:
     Returns:
         Profiles of no account.
     """
-    ints, floats, hashes = np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint64)
-    text = pa.array([], pa.large_string())
-    ragged = Ragged.empty(0)
-    columns: list[Any] = [ints, hashes, floats, ints, *([hashes] * 7), text, text, *([ragged] * 3)]
-    return Profiles(text, Totals(ints, ints, ints, floats, floats), Digests(*columns))
-
-
-def merge(first: Profiles, second: Profiles, *, digests_per_account: int = 256) -> Profiles:
-    """Unite the profiles of two logs that share no exchange.
-
-    Args:
-        first: profiles folded with the same configuration.
-        second: as `first`.
-        digests_per_account: the bound of `FoldConfig`.
-
-    Returns:
-        What folding both logs at once would have given.
-    """
-    return merge_all([first, second], digests_per_account=digests_per_account)
-
-
-def merge_all(parts: list[Profiles], *, digests_per_account: int = 256) -> Profiles:
-    """Unite the profiles of any number of logs at the price of one merge.
-
-    Args:
-        parts: profiles folded with the same configuration.
-        digests_per_account: the bound of `FoldConfig`.
-
-    Returns:
-        What folding all logs at once would have given.
-    """
-    parts = [part for part in parts if part.n_accounts]
-    if not parts:
-        return no_profiles()
-    every = pa.concat_arrays([part.accounts for part in parts])
-    accounts = pc.unique(every)
-    accounts = accounts.take(pc.sort_indices(accounts))
-    number = pc.index_in(every, value_set=accounts).to_numpy(zero_copy_only=False).astype(np.int64)
-    bounds = np.cumsum([0] + [part.n_accounts for part in parts])
-    totals = _sum_totals(parts, number, n_accounts=len(accounts))
-    digests = _concatenate([
-        part.digests._replace(account=number[start:][part.digests.account])
-        for part, start in zip(parts, bounds, strict=False)
-    ])
-    return Profiles(accounts, totals, bound_digests(digests, digests_per_account))
+    return Profiles(pa.array([], pa.large_string()), no_totals(0), no_digests())
 
 
 def bound_digests(digests: Digests, limit: int) -> Digests:
@@ -195,35 +205,55 @@ def bound_digests(digests: Digests, limit: int) -> Digests:
         limit: rows kept of an account.
 
     Returns:
-        Rows sorted by account and key; ties in all that matters are broken by content, so the
-        order of the input does not show.
+        Rows sorted by account and key; ties are broken by content, so the order of the input does
+        not show.
     """
-    order = np.lexsort((
-        digests.output_tokens, digests.text, digests.started_at, digests.key, digests.account,
-    ))  # fmt: skip
-    account = digests.account[order]
+    return digests.take(_order_of(lambda name: getattr(digests, name), limit))
+
+
+def unite_digests(parts: list[Digests], limit: int) -> Digests:
+    """Unite digests, sorted and bounded as by `bound_digests`, one column at a time.
+
+    The list is emptied, and every column of the parts given up as soon as it is copied, so that
+    memory peaks at little more than one copy.
+
+    Args:
+        parts: at least one, with accounts numbered alike; not to be used afterwards.
+        limit: rows kept of an account.
+
+    Returns:
+        All that is kept.
+    """
+    if len(parts) == 1:
+        return bound_digests(parts.pop(), limit)
+    columns: list[Any] = [list(column) for column in zip(*parts, strict=True)]
+    parts.clear()
+    order = _order_of(lambda name: _join(columns[Digests._fields.index(name)]), limit)
+    taken: list[Any] = []
+    for number, column in enumerate(columns):
+        columns[number] = None
+        whole = _join(column)
+        column.clear()
+        taken.append(_take(whole, order))
+    return Digests(*taken)
+
+
+def _order_of(column: Callable[[str], Any], limit: int) -> Ints:
+    from stillwatch.detect.order import smallest_keys
+
+    account: Ints = column("account")
+    order, tied = smallest_keys(account, column("key"), limit)
+    if not tied:
+        return order
+    order = np.lexsort([column(name) for name in _ORDERED_BY])
+    account = account[order]
     first = np.searchsorted(account, account, side="left")
-    return digests.take(order[np.arange(len(order)) - first < limit])
+    return order[np.arange(len(order)) - first < limit]
 
 
-def _sum_totals(parts: list[Profiles], number: Ints, *, n_accounts: int) -> Totals:
-    def added(name: str) -> Ints:
-        total = np.zeros(n_accounts, dtype=np.int64)
-        np.add.at(total, number, np.concatenate([getattr(p.totals, name) for p in parts]))
-        return total
-
-    first, last = np.full(n_accounts, np.inf), np.full(n_accounts, -np.inf)
-    np.minimum.at(first, number, np.concatenate([p.totals.first_seen for p in parts]))
-    np.maximum.at(last, number, np.concatenate([p.totals.last_seen for p in parts]))
-    return Totals(added("exchanges"), added("output_tokens"), added("refused"), first, last)
-
-
-def _concatenate(parts: list[Digests]) -> Digests:
-    joined: list[Any] = [_join(list(columns)) for columns in zip(*parts, strict=True)]
-    return Digests(*joined)
-
-
-def _join(columns: list[Any]) -> object:
+def _join(columns: list[Any]) -> Any:
+    if len(columns) == 1:
+        return columns[0]
     if isinstance(columns[0], Ragged):
         return Ragged.concatenate(columns)
     if isinstance(columns[0], np.ndarray):

@@ -6,15 +6,20 @@ import numpy as np
 
 from stillwatch.detect.companions import Companions
 from stillwatch.detect.confirm import Judged
+from stillwatch.detect.evidence import skeleton_name
 from stillwatch.detect.findings import AccountScore, Campaign, Candidate
 from stillwatch.detect.profile import Profiles
+from stillwatch.detect.traits import Families
 
 
-def describe_candidate(profiles: Profiles, judged: Judged, *, named: bool, fdr: float) -> Candidate:
+def describe_candidate(
+    profiles: Profiles, families: Families, judged: Judged, *, named: bool, fdr: float
+) -> Candidate:
     """Write down a group that was looked at.
 
     Args:
         profiles: the log.
+        families: its families of wording.
         judged: the group.
         named: whether it became a campaign.
         fdr: the stated error rate.
@@ -28,6 +33,7 @@ def describe_candidate(profiles: Profiles, judged: Judged, *, named: bool, fdr: 
             f", but p = {judged.p_value:.2g} is not enough at a false discovery rate of {fdr:g}"
         )
     return Candidate(
+        name=skeleton_name(families, judged.block),
         accounts=len(judged.block.accounts),
         exchanges=len(judged.block.rows),
         p_value=judged.p_value,

@@ -12,14 +12,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stillwatch.detect.clusters import lead
 from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.profile import Ints, Profiles
+from stillwatch.detect.counting import distinct, shared_values
+from stillwatch.detect.interchange import confirms, first_asked, measure_families
+from stillwatch.detect.principals import Parties
+from stillwatch.detect.profile import Digests, Ints, Profiles
 from stillwatch.text.ragged import Hashes, Ragged
 from stillwatch.text.tokens import mix
 
-#: An exchange joins a family when it carries this share of the wording that the family shares;
-#: one chance phrase of a long template is not enough.
+#: An exchange bears a family's wording when it carries this share of what its bearers typically
+#: do; one chance phrase of a long template is not enough.
 _CARRIES = 0.3
+#: Shingles whose digests overlap this much (Jaccard) are one family's.
+_SAME = 0.5
+#: A family of which so much lies in people's wording must prove that its users are none.
+_WITHIN = 0.8
 #: Traits looked at, most exchanges first: bounds the work on a log of any size.
 _MOST_TRAITS = 20_000
 
@@ -71,28 +79,39 @@ class Families(NamedTuple):
         return len(self.shingles)
 
 
-def spread_of(shingles: Ragged, account: Ints, *, n_accounts: int) -> Spread:
+def spread_of(digests: Digests, *, n_accounts: int, least: int = 1) -> Spread:
     """Count the accounts that use each shingle.
 
     Args:
-        shingles: one row a digest.
-        account: account of each digest.
+        digests: of the log, sorted by account.
         n_accounts: accounts of the log.
+        least: shingles used by fewer accounts are left out.
 
     Returns:
         The spread of every shingle.
     """
-    values, inverse = np.unique(shingles.values, return_inverse=True)
-    pair = np.unique(inverse * np.int64(max(n_accounts, 1)) + account[shingles.rows])
-    counts = np.bincount(pair // max(n_accounts, 1), minlength=len(values))
-    return Spread(values, counts.astype(np.int64), n_accounts)
+    places = shared_values(digests.shingles, digests.account, least=least)
+    values, inverse = np.unique(digests.shingles.values[places], return_inverse=True)
+    width = np.int64(max(n_accounts, 1))
+    row = np.searchsorted(digests.shingles.offsets, places, side="right") - 1
+    pair = distinct(inverse * width + digests.account[row])
+    counts = np.bincount(pair // width, minlength=len(values))
+    kept = counts >= least
+    return Spread(values[kept], counts[kept].astype(np.int64), n_accounts)
 
 
-def find_families(profiles: Profiles, reference: Spread | None, config: DetectConfig) -> Families:
-    """Group exchanges by rare shared wording.
+def find_families(
+    profiles: Profiles, parties: Parties, reference: Spread | None, *, config: DetectConfig
+) -> Families:
+    """Group exchanges by rare shared wording, leaving out the wording of people.
+
+    An exchange may carry the wording of several families. Those whose users are plainly
+    themselves are people's, whatever else they share, and go; of the others an exchange belongs
+    to the one whose users are the most interchangeable.
 
     Args:
         profiles: the log.
+        parties: who stands behind its accounts openly; one party is one asker.
         reference: spread of shingles among honest accounts; None judges by the log alone.
         config: rarity bounds.
 
@@ -100,84 +119,140 @@ def find_families(profiles: Profiles, reference: Spread | None, config: DetectCo
         Families, the one with most exchanges first.
     """
     digests = profiles.digests
-    spread = spread_of(digests.shingles, digests.account, n_accounts=profiles.n_accounts)
+    least = _least_users(config)
+    spread = spread_of(digests, n_accounts=profiles.n_accounts, least=least)
     rare = spread.values[_is_rare(spread, reference, config)]
-    place = np.searchsorted(rare, digests.shingles.values)
-    known = (place < len(rare)) & (
-        rare[np.minimum(place, max(len(rare) - 1, 0))] == digests.shingles.values
-        if len(rare)
-        else np.zeros(len(place), dtype=bool)
-    )
-    rows, values = digests.shingles.rows[known], place[known]
-    labels, family_of_shingle = _grow(rows, values, n_rare=len(rare), n_rows=len(digests.account))
-    return _settle(
-        rows, values, labels=labels, family=family_of_shingle, rare=rare, reference=reference
-    )
+    n_rows = len(digests.account)
+    if not len(rare):
+        nothing = np.zeros(0, dtype=np.int64)
+        return Families(np.full(n_rows, -1), Ragged.empty(0), nothing)
+    place = np.minimum(np.searchsorted(rare, digests.shingles.values), len(rare) - 1)
+    known = rare[place] == digests.shingles.values
+    carried = _gather(digests.shingles.rows[known], place[known], len(rare))
+    family = _alike(carried, n_rows)
+    row, of_row = _bearers(carried, family)
+    asker = parties.of_account[digests.account]
+    labels = _choose(digests, asker, (row, of_row), config=config)
+    return _settle(carried, labels, family=family, rare=rare, reference=reference)
 
 
 def _is_rare(spread: Spread, reference: Spread | None, config: DetectConfig) -> NDArray[np.bool_]:
-    shared = spread.accounts >= max(3, config.min_accounts // 2)
     if reference is None or reference.n_accounts == 0:
-        return shared & (spread.accounts <= config.widest_share * spread.n_accounts)
+        return spread.accounts <= config.widest_share * spread.n_accounts
     allowed = max(1.0, config.common_share * reference.n_accounts)
-    return shared & (reference.of(spread.values) <= allowed)
+    return reference.of(spread.values) <= allowed
 
 
-def _grow(rows: Ints, values: Ints, *, n_rare: int, n_rows: int) -> tuple[Ints, Ints]:
-    """Label digests and shingles with families, the most used traits first."""
-    labels = np.full(n_rows, -1, dtype=np.int64)
-    family = np.full(n_rare, -1, dtype=np.int64)
-    if not n_rare:
-        return labels, family
-    # Shingles with the same exchanges have the same sum of scrambled row numbers.
+def _least_users(config: DetectConfig) -> int:
+    """Accounts that wording must be shared by, so that a group of the least size can share two."""
+    return max(3, config.min_accounts // 2)
+
+
+class _Carried(NamedTuple):
+    """Which digest carries which rare shingle, one entry a pair, sorted by shingle.
+
+    Attributes:
+        row: digest.
+        shingle: number of the shingle among the rare ones.
+        starts: entries of shingle `i` are `starts[i]:starts[i + 1]`.
+    """
+
+    row: Ints
+    shingle: Ints
+    starts: Ints
+
+
+def _gather(rows: Ints, shingle: Ints, n_rare: int) -> _Carried:
+    order = np.argsort(shingle, kind="stable")
+    starts = np.searchsorted(shingle[order], np.arange(n_rare + 1))
+    return _Carried(rows[order], shingle[order], starts)
+
+
+def _alike(carried: _Carried, n_rows: int) -> Ints:
+    """Group shingles that live in nearly the same digests; give the family of each, -1 for none.
+
+    A template's own shingles have nearly the same digests; wording that the template merely
+    holds, such as what honest people ask about too, has others, and stays a family of its own.
+    """
+    n_rare = len(carried.starts) - 1
+    # Shingles with the same digests have the same sum of scrambled row numbers.
     codes = np.zeros(n_rare, dtype=np.uint64)
-    np.add.at(codes, values, mix(rows.astype(np.uint64) + np.uint64(1)))
+    np.add.at(codes, carried.shingle, mix(carried.row.astype(np.uint64) + np.uint64(1)))
     _, first, trait = np.unique(codes, return_index=True, return_inverse=True)
-    order = np.argsort(values, kind="stable")
-    starts = np.searchsorted(values[order], np.arange(n_rare + 1))
-    sizes = np.diff(starts)[first]
+    sizes = np.diff(carried.starts)[first]
     of_trait = np.full(len(first), -1, dtype=np.int64)
-    n_families = 0
-    for number in np.argsort(-sizes, kind="stable")[:_MOST_TRAITS].tolist():
-        shingle = first[number]
-        mine = rows[order[starts[shingle] : starts[shingle + 1]]]
-        taken = labels[mine]
-        counts = np.bincount(taken[taken >= 0], minlength=1)
-        best = int(counts.argmax())
-        if counts[best] * 2 >= len(mine):
-            of_trait[number] = best
-        else:
-            of_trait[number], n_families = n_families, n_families + 1
-        labels[mine[taken < 0]] = of_trait[number]
-    return labels, of_trait[trait]
+    order = np.argsort(-sizes, kind="stable")[:_MOST_TRAITS]
+    sets = Ragged(carried.row, carried.starts).take(first[order])
+    of_trait[order] = lead(
+        sets.values.astype(np.int64), sets.offsets, n_members=n_rows, least=_SAME
+    )
+    return of_trait[trait]
+
+
+def _bearers(carried: _Carried, family: Ints) -> tuple[Ints, Ints]:
+    """List which digests bear which family's wording, a pair each, sorted by digest."""
+    of_shingle = family[carried.shingle]
+    row, mine = carried.row[of_shingle >= 0], of_shingle[of_shingle >= 0]
+    n_families = int(family.max(initial=-1)) + 1
+    code, count = np.unique(row * np.int64(max(n_families, 1)) + mine, return_counts=True)
+    row, mine = code // max(n_families, 1), code % max(n_families, 1)
+    total = np.bincount(mine, count, minlength=n_families)
+    typical = total / np.maximum(np.bincount(mine, minlength=n_families), 1)
+    enough = count >= np.maximum(1.0, _CARRIES * typical[mine])
+    return row[enough], mine[enough]
+
+
+def _choose(
+    digests: Digests, asker: Ints, bearers: tuple[Ints, Ints], *, config: DetectConfig
+) -> Ints:
+    """Give each digest the family whose users are the most interchangeable; -1 for none."""
+    row, family = bearers
+    labels = np.full(len(asker), -1, dtype=np.int64)
+    if not len(row):
+        return labels
+    n_families = int(family.max()) + 1
+    finding = ~confirms(digests.key[row]) & first_asked(asker, digests.text)[row]
+    own = measure_families(
+        np.where(finding, family, -1), asker[row], digests.words.take(row), n_groups=n_families
+    )
+    personal = own.is_personal(config.most_ratio)
+    personal |= _within_people(row, family, personal, n_rows=len(labels)) & ~own.is_alike(
+        config.most_ratio
+    )
+    rank = np.where(np.isnan(own.upper), np.inf, own.upper)
+    standing = np.lexsort((-own.questions, rank))
+    order_of = np.empty(len(standing), dtype=np.int64)
+    order_of[standing] = np.arange(len(standing))
+    fit = ~personal[family]
+    row, family = row[fit], family[fit]
+    order = np.lexsort((order_of[family], row))
+    row, family = row[order], family[order]
+    first = np.searchsorted(row, row) == np.arange(len(row))
+    labels[row[first]] = family[first]
+    return labels
+
+
+def _within_people(
+    row: Ints, family: Ints, personal: NDArray[np.bool_], *, n_rows: int
+) -> NDArray[np.bool_]:
+    """Tell which families are a part of people's wording: the end of a template and a word more."""
+    theirs = np.zeros(n_rows, dtype=bool)
+    theirs[row[personal[family]]] = True
+    size = np.bincount(family, minlength=len(personal))
+    return np.bincount(family, theirs[row], minlength=len(personal)) >= _WITHIN * size
 
 
 def _settle(
-    rows: Ints, values: Ints, *, labels: Ints, family: Ints, rare: Hashes, reference: Spread | None
+    carried: _Carried, labels: Ints, *, family: Ints, rare: Hashes, reference: Spread | None
 ) -> Families:
-    """Keep exchanges that carry enough of their family's wording; renumber by size."""
-    mine = (family[values] == labels[rows]) & (labels[rows] >= 0)
-    rows, values = rows[mine], values[mine]
+    """Renumber families by size and say which wording defines each."""
     n_families = int(max(labels.max(initial=-1), family.max(initial=-1))) + 1
-    if n_families == 0:
-        nothing = np.zeros(0, dtype=np.int64)
-        return Families(labels, Ragged(rare[:0], np.zeros(1, dtype=np.int64)), nothing)
-    size = np.bincount(labels[labels >= 0], minlength=n_families)
-    use = np.bincount(values, minlength=len(rare))
-    # The core is what a fifth of the family's exchanges carry; the rest are slots and chance.
-    core = (family >= 0) & (use >= 0.2 * size[np.maximum(family, 0)])
-    typical = np.bincount(labels[rows], weights=core[values], minlength=n_families) / np.maximum(
-        size, 1
-    )
-    carried = np.bincount(rows[core[values]], minlength=len(labels))
-    weak = carried < np.maximum(1, _CARRIES * typical[np.maximum(labels, 0)])
-    labels = np.where(weak, -1, labels)
     size = np.bincount(labels[labels >= 0], minlength=n_families)
     order = np.argsort(-size, kind="stable")
     order = order[size[order] > 0]
     number = np.full(n_families + 1, -1, dtype=np.int64)
     number[order] = np.arange(len(order))
-    new_family = number[np.where(core, family, n_families)]
+    new_family = number[family]
     kept = np.argsort(new_family, kind="stable")
     kept = kept[new_family[kept] >= 0]
     offsets = np.searchsorted(new_family[kept], np.arange(len(order) + 1))

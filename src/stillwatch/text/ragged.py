@@ -13,30 +13,35 @@ Offsets = NDArray[np.int64]
 
 
 class Ragged:
-    """Lists of 64-bit hashes, one list a row, laid end to end.
+    """Lists of hashes, one list a row, laid end to end.
 
     Args:
-        values: all rows end to end, shape (n_values,), uint64.
+        values: all rows end to end, shape (n_values,); uint32 (the upper half of a hash, as
+            profiles keep it) stays as it is, everything else becomes uint64.
         offsets: row `i` is `values[offsets[i]:offsets[i + 1]]`, shape (n_rows + 1,), from 0.
     """
 
     __slots__ = ("offsets", "values")
 
     def __init__(self, values: NDArray[Any], offsets: NDArray[Any]) -> None:
-        self.values: Hashes = np.ascontiguousarray(values, dtype=np.uint64)
+        values = np.asarray(values)
+        kind = np.uint32 if values.dtype == np.uint32 else np.uint64
+        self.values: NDArray[Any] = np.ascontiguousarray(values, dtype=kind)
         self.offsets: Offsets = np.ascontiguousarray(offsets, dtype=np.int64)
 
     @classmethod
-    def empty(cls, n_rows: int) -> Ragged:
+    def empty(cls, n_rows: int, *, bits: int = 64) -> Ragged:
         """Build rows that hold nothing.
 
         Args:
             n_rows: how many.
+            bits: of the values that are not there, 32 or 64.
 
         Returns:
             `n_rows` empty rows.
         """
-        return cls(np.empty(0, np.uint64), np.zeros(n_rows + 1, np.int64))
+        kind = np.uint32 if bits == 32 else np.uint64
+        return cls(np.empty(0, kind), np.zeros(n_rows + 1, np.int64))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Ragged]) -> Ragged:
@@ -76,10 +81,11 @@ class Ragged:
         Returns:
             The rows picked.
         """
-        lengths = self.lengths[rows]
-        offsets = starts_of(lengths)
-        within = np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths)
-        return Ragged(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)
+        from stillwatch.text.runs import copy_runs
+
+        begins = self.offsets[:-1][rows]
+        offsets = starts_of(self.offsets[1:][rows] - begins)
+        return Ragged(copy_runs(self.values, begins, offsets), offsets)
 
     def keep(self, mask: NDArray[np.bool_]) -> Ragged:
         """Drop values, keep all rows.
@@ -92,6 +98,20 @@ class Ragged:
         """
         counts = np.concatenate(([0], np.cumsum(mask)))
         return Ragged(self.values[mask], counts[self.offsets])
+
+    def heads(self, most: NDArray[Any] | int) -> Ragged:
+        """Keep the first values of each row.
+
+        Args:
+            most: values kept of a row, one number or one a row.
+
+        Returns:
+            The same number of rows.
+        """
+        from stillwatch.text.runs import copy_runs
+
+        offsets = starts_of(np.minimum(self.lengths, most))
+        return Ragged(copy_runs(self.values, self.offsets[:-1], offsets), offsets)
 
     def smallest_distinct(self, limit: int) -> Ragged:
         """Keep the smallest distinct values of each row, sorted: a bottom-k sketch of its set.

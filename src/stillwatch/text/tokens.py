@@ -17,19 +17,20 @@ from stillwatch.text.ragged import Hashes, Offsets, Ragged, starts_of
 
 #: Words longer than this are cut: a base64 blob must not be one word a row.
 LONGEST_WORD = 64
-_LETTER, _DIGIT, _BREAK, _OTHER = 1, 2, 3, 0
-_BASE = np.uint64(0x9E3779B97F4A7C15)
-_NUMBER = np.uint64(0x6E756D626572)
+#: Kinds of bytes, the base of rolling hashes, and what stands for every number.
+LETTER, DIGIT, BREAK, _OTHER = 1, 2, 3, 0
+BASE = np.uint64(0x9E3779B97F4A7C15)
+NUMBER = np.uint64(0x6E756D626572)
 
 
 def _byte_classes() -> NDArray[np.uint8]:
     classes = np.full(256, _OTHER, dtype=np.uint8)
     for first, last in ((ord("a"), ord("z")), (ord("A"), ord("Z")), (128, 255)):
-        classes[first : last + 1] = _LETTER
-    classes[ord("'")] = _LETTER
-    classes[ord("_")] = _LETTER
-    classes[ord("0") : ord("9") + 1] = _DIGIT
-    classes[[10, 13]] = _BREAK
+        classes[first : last + 1] = LETTER
+    classes[ord("'")] = LETTER
+    classes[ord("_")] = LETTER
+    classes[ord("0") : ord("9") + 1] = DIGIT
+    classes[[10, 13]] = BREAK
     return classes
 
 
@@ -41,10 +42,10 @@ def _folded_bytes() -> NDArray[np.uint8]:
 
 def _powers() -> Hashes:
     with np.errstate(over="ignore"):
-        return np.cumprod(np.full(LONGEST_WORD, _BASE, dtype=np.uint64), dtype=np.uint64)
+        return np.cumprod(np.full(LONGEST_WORD, BASE, dtype=np.uint64), dtype=np.uint64)
 
 
-_CLASSES, _FOLDED, _POWERS = _byte_classes(), _folded_bytes(), _powers()
+BYTE_CLASSES, FOLDED_BYTES, POWERS = _byte_classes(), _folded_bytes(), _powers()
 
 
 class Tokens(NamedTuple):
@@ -87,8 +88,8 @@ def tokenize(texts: pa.Array, *, max_bytes: int) -> Tokens:
     """
     data, starts = _bytes_of(texts, max_bytes)
     n_rows = len(starts) - 1
-    classes = _CLASSES[data]
-    word = (classes == _LETTER) | (classes == _DIGIT)
+    classes = BYTE_CLASSES[data]
+    word = (classes == LETTER) | (classes == DIGIT)
     row_start = np.zeros(len(data) + 1, dtype=bool)
     row_start[starts] = True
     begins = word.copy()
@@ -99,8 +100,8 @@ def tokenize(texts: pa.Array, *, max_bytes: int) -> Tokens:
         return Tokens(Ragged.empty(n_rows), Ragged.empty(n_rows))
     word_positions = np.flatnonzero(word)
     exact = _hash_runs(data, token_starts, word_positions, begins=begins)
-    is_number = classes[token_starts] == _DIGIT
-    masked = np.where(is_number, _NUMBER, exact)
+    is_number = classes[token_starts] == DIGIT
+    masked = np.where(is_number, NUMBER, exact)
     offsets = np.searchsorted(token_starts, starts).astype(np.int64)
     return Tokens(Ragged(masked, offsets), Ragged(exact, offsets))
 
@@ -116,7 +117,7 @@ def _hash_runs(
     place = positions - token_starts[token_of]
     inside = place < LONGEST_WORD
     positions, token_of, place = positions[inside], token_of[inside], place[inside]
-    terms = (_FOLDED[data[positions]].astype(np.uint64) + np.uint64(1)) * _POWERS[place]
+    terms = (FOLDED_BYTES[data[positions]].astype(np.uint64) + np.uint64(1)) * POWERS[place]
     first = np.flatnonzero(np.concatenate(([True], token_of[1:] != token_of[:-1])))
     return mix(np.add.reduceat(terms, first))
 
@@ -163,7 +164,7 @@ def shingle(tokens: Ragged, *, width: int, max_tokens: int) -> Ragged:
         position = start + step
         inside = position < end
         word = tokens.values[np.minimum(position, max(len(tokens.values) - 1, 0))]
-        value = np.where(inside, mix(value * _BASE + word), value)
+        value = np.where(inside, mix(value * BASE + word), value)
     return Ragged(value, offsets)
 
 
@@ -180,7 +181,7 @@ def hash_rows(tokens: Ragged) -> Hashes:
     place = _place(tokens)
     if len(place) == 0:
         return result
-    powers = np.cumprod(np.full(int(place.max()) + 1, _BASE, dtype=np.uint64), dtype=np.uint64)
+    powers = np.cumprod(np.full(int(place.max()) + 1, BASE, dtype=np.uint64), dtype=np.uint64)
     filled = np.flatnonzero(tokens.lengths)
     sums = np.add.reduceat(tokens.values * powers[place], tokens.offsets[filled])
     result[filled] = mix(sums)
@@ -201,7 +202,7 @@ def bigrams(tokens: Ragged) -> Ragged:
     first = np.repeat(tokens.offsets[:-1], lengths) + (
         np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     )
-    return Ragged(mix(tokens.values[first] * _BASE + tokens.values[first + 1]), offsets)
+    return Ragged(mix(tokens.values[first] * BASE + tokens.values[first + 1]), offsets)
 
 
 def _place(tokens: Ragged) -> Offsets:

@@ -5,7 +5,7 @@ import pytest
 from detect_pools import home_made_pool
 from detect_world import DetectWorld, WorldShape, build_detect_world
 
-from stillwatch.detect import Profiles, fold
+from stillwatch.detect import Findings, Profiles, find_campaigns, fold
 from stillwatch.record.exchange import to_batch
 
 
@@ -39,3 +39,9 @@ def simple_world() -> DetectWorld:
 def folded(world: DetectWorld) -> tuple[Profiles, Profiles]:
     """Profiles of the live log and of the reference."""
     return fold([to_batch(world.live)]), fold([to_batch(world.reference)])
+
+
+@pytest.fixture(scope="session")
+def found(folded: tuple[Profiles, Profiles]) -> Findings:
+    """What is found in the small world: searched once for all tests."""
+    return find_campaigns(*folded)

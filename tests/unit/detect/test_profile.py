@@ -7,8 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.detect import FoldConfig, Profiles, fold, merge, no_profiles
+from stillwatch.detect.flags import FLAGS
+from stillwatch.detect.levels import at_level
+from stillwatch.detect.tape import TapeRows
 from stillwatch.errors import InvalidInputError
 from stillwatch.record.exchange import Exchange, Message, to_batch
+from stillwatch.text.features import text_features
 from stillwatch.text.ragged import Ragged
 
 EXCHANGES = st.lists(
@@ -48,7 +52,7 @@ def _fold(exchanges: list[Exchange]) -> Profiles:
 
 
 def _merge(first: Profiles, second: Profiles) -> Profiles:
-    return merge(first, second, digests_per_account=3)
+    return merge(first, second, FoldConfig(digests_per_account=3))
 
 
 @given(EXCHANGES, st.integers(0, 14), st.integers(0, 14))
@@ -130,6 +134,113 @@ def test_totals() -> None:
     assert (5, 10, 2) == (totals.exchanges[0], totals.output_tokens[0], totals.refused[0])
     assert (0.0, 4.0) == (totals.first_seen[0], totals.last_seen[0])
     assert 3 == len(_fold(rows).digests.account)
+
+
+def test_hours_are_counted_in_utc() -> None:
+    """Exchanges are counted by the hour of their day; one without a time by none."""
+    at = [0.0, 3599.0, 3600.0, 86_400.0 * 9 + 23.5 * 3600, -1800.0]
+    rows = [Exchange(exchange_id=str(t), account="a", started_at=t) for t in at]
+    hours = _fold(rows).totals.hours[0]
+    assert {0: 2, 1: 1, 23: 2} == {int(hour): int(hours[hour]) for hour in np.flatnonzero(hours)}
+    nowhen = pa.record_batch({
+        "exchange_id": ["x", "y"],
+        "account": ["a", "a"],
+        "started_at": pa.array([None, 7.0]),
+    })
+    totals = fold([nowhen]).totals
+    assert (2, 1, 7.0, 7.0) == (
+        totals.exchanges[0], totals.hours.sum(), totals.first_seen[0], totals.last_seen[0],
+    )  # fmt: skip
+
+
+def test_features_and_flags_are_summed() -> None:
+    """The kernel is the sum of the questions' features, kept or not, and flags are counted."""
+    texts = [f"Think step by step: what is {i} + 1?" for i in range(5)]
+    rows = [
+        Exchange(exchange_id=text, account="a", started_at=1.0, messages=(Message("user", text),))
+        for text in texts
+    ]
+    totals = _fold(rows).totals
+    assert text_features(texts).sum(axis=0).tolist() == totals.kernel[0].tolist()
+    assert 5 == totals.flags[0, FLAGS.index("step_by_step")]
+    embedded = fold(
+        [to_batch(rows)], embedder=lambda asked: np.eye(len(asked), 9, dtype=np.float32)
+    )
+    assert totals.kernel.shape == embedded.totals.kernel.shape
+    assert totals.kernel.tolist() != embedded.totals.kernel.tolist()
+
+
+def test_a_shingle_counts_once_a_row() -> None:
+    """What the question and its system prompt share stands among the question's."""
+    text = "one two three four five six seven"
+    both = _fold([_said(("system", text + " eight"), ("user", text))]).digests
+    alone = _fold([_said(("user", text))]).digests
+    assert 3 == both.n_asked[0] == alone.n_asked[0]
+    assert alone.shingles.values.tolist() == both.shingles.values[:3].tolist()
+    assert 4 == len(set(both.shingles.values.tolist())) == len(both.shingles.values)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        None,
+        [],
+        [{"role": "assistant", "content": "hello", "extra": None}],
+        [{"role": "user", "content": None, "extra": None}],
+        [{"role": None, "content": "hello", "extra": None}],
+    ],
+)
+def test_a_row_without_a_question(messages: list[dict[str, str]] | None) -> None:
+    """A conversation may be missing, empty or one-sided: its neighbours keep their questions."""
+    batch = to_batch([_said(("user", "here")), _said(("user", "there"))])
+    column = pa.array([batch["messages"][0].as_py(), messages, batch["messages"][1].as_py()],
+                      batch.schema.field("messages").type)  # fmt: skip
+    three = pa.record_batch({
+        "exchange_id": ["x", "y", "z"],
+        "account": ["a", "a", "a"],
+        "started_at": [1.0, 2.0, 3.0],
+        "messages": column,
+    })
+    digests = fold([three]).digests
+    assert [0, 1, 1] == sorted(digests.words.lengths.tolist())
+    assert ["", "here", "there"] == sorted(digests.excerpt.to_pylist())
+
+
+class _Heard:
+    """A tape that remembers."""
+
+    def __init__(self) -> None:
+        self.rows: list[TapeRows] = []
+
+    def write(self, rows: TapeRows) -> None:
+        """Remember."""
+        self.rows.append(rows)
+
+
+def test_the_tape_hears_every_exchange() -> None:
+    """All exchanges of known accounts go on the tape, at the coarsest resolution, digest or not."""
+    rows = [
+        Exchange(
+            exchange_id=f"x{i}",
+            account="a" if i % 7 else "",
+            started_at=float(i),
+            output_tokens=i,
+            messages=(Message("system", "s " * 40), Message("user", f"{'abcdefgh'[i % 8]} " * 50)),
+        )
+        for i in range(60)
+    ]
+    tape = _Heard()
+    profiles = fold([to_batch(rows)], FoldConfig(digests_per_account=4), tape=tape)
+    heard = [i for part in tape.rows for i in part.exchange_id.to_pylist()]
+    assert [row.exchange_id for row in rows if row.account] == heard
+    assert profiles.n_exchanges == len(heard)
+    tokens = sum(int(part.output_tokens.sum()) for part in tape.rows)
+    assert int(profiles.totals.output_tokens[0]) == tokens
+    coarse = at_level(fold([to_batch(rows)]), 2).digests
+    kept = {tuple(coarse.shingles.take(np.array([i])).values) for i in range(len(coarse.key))}
+    said = Ragged.concatenate([part.shingles for part in tape.rows])
+    told = {tuple(said.take(np.array([i])).values) for i in range(len(said))}
+    assert kept <= told
 
 
 def test_columns_may_be_absent() -> None:

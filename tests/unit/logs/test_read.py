@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stillwatch.detect import DetectConfig
 from stillwatch.detect.fold import fold
+from stillwatch.detect.principals import parties_of
 from stillwatch.detect.traits import find_families
 from stillwatch.errors import InvalidInputError
 from stillwatch.logs.columns import batch_of
@@ -273,7 +274,7 @@ def test_detection_runs_on_what_is_left(tmp_path: Path) -> None:
     for bodies in ("keep", "hash", "drop"):
         reading = Reading(ReadRequest((str(path),), ReadOptions(KEY, bodies=bodies)))
         profiles = fold(reading.batches())
-        families = find_families(profiles, None, DetectConfig())
+        families = find_families(profiles, parties_of(profiles), None, config=DetectConfig())
         ids = profiles.digests.exchange_id.to_pylist()
         of_bodies[bodies] = {i for i, f in zip(ids, families.of_digest, strict=True) if f >= 0}
     assert {f"x{n}" for n in range(600) if n % 60 < 20} == of_bodies["keep"]

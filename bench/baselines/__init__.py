@@ -1,0 +1,1 @@
+"""What a user would reach for instead of `detect`, re-implemented to run on the same rows."""

@@ -1,0 +1,1 @@
+"""What the benchmark of campaigns measures with: the log as codes, the truth, scores, tables."""

@@ -1,0 +1,1 @@
+"""Where folding runs: on this machine, or on Spark."""

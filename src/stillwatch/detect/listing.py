@@ -1,0 +1,161 @@
+"""Every exchange of a campaign: from the sample that found it to all that it took.
+
+Profiles hold a sample of each account's exchanges. The tape holds a short row of every one; those
+that carry a campaign's wording are its own, and so are accounts that ask them without standing in
+the sample.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stillwatch.detect.blocks import Block
+from stillwatch.detect.config import FoldConfig
+from stillwatch.detect.evidence import recount
+from stillwatch.detect.findings import Campaign, Findings
+from stillwatch.detect.levels import coarse_shingles, levels_of
+from stillwatch.detect.profile import Profiles
+from stillwatch.detect.tape import (
+    ATTRIBUTED,
+    Taken,
+    Wording,
+    attribute,
+    least_carried,
+    write_exchanges,
+)
+from stillwatch.detect.traits import Families
+
+#: Part of what a family's exchanges typically carry that makes an exchange one of them.
+_CARRIES = 0.3
+#: Exchanges that make an account of no sample a member: one may be chance.
+_JOINS = 3
+
+
+class Listing(NamedTuple):
+    """Where every exchange is, and where those of campaigns go.
+
+    Attributes:
+        tape: the log's tape.
+        out: a Parquet file, replaced whole.
+    """
+
+    tape: Path
+    out: Path
+
+
+class Known(NamedTuple):
+    """What the exchanges of named campaigns are known by.
+
+    Attributes:
+        wording: shingles of their families.
+        campaign_of: campaign id of each family.
+    """
+
+    wording: Wording
+    campaign_of: tuple[str, ...]
+
+
+def known_wording(profiles: Profiles, families: Families, named: list[tuple[str, Block]]) -> Known:
+    """Gather the wording of named campaigns.
+
+    Args:
+        profiles: the log.
+        families: its families of wording.
+        named: campaign id and group of each.
+
+    Returns:
+        The wording, with how much of it an exchange must carry.
+    """
+    numbers = np.concatenate([block.families for _, block in named] or [np.empty(0, np.int64)])
+    number_of = np.full(families.n_families + 1, -1, dtype=np.int64)
+    number_of[numbers] = np.arange(len(numbers))
+    shingles = families.shingles.take(numbers)
+    digests = profiles.digests
+    coarsest = levels_of(FoldConfig())[-1]
+    tape_like = coarse_shingles(digests.shingles, digests.n_asked, coarsest)
+    least = least_carried(tape_like, number_of[families.of_digest], shingles, share=_CARRIES)
+    campaign_of = [name for name, block in named for _ in range(len(block.families))]
+    return Known(Wording(shingles, least), tuple(campaign_of))
+
+
+def list_exchanges(
+    findings: Findings, known: Known, listing: Listing, *, profiles: Profiles
+) -> Findings:
+    """Write down every exchange of the campaigns, and count what they took.
+
+    Args:
+        findings: what was found in the profiles.
+        known: the wording of its campaigns, in their order.
+        listing: the log's tape, and the file to write.
+        profiles: the log.
+
+    Returns:
+        The findings with all exchanges counted, and with the accounts that ask a campaign's
+        questions without standing in the sample.
+
+    Raises:
+        RecordError: a part of the tape cannot be read.
+        EnvironmentUnfitError: the file cannot be written.
+    """
+    rows = list(attribute(listing.tape, known.wording))
+    table = pa.Table.from_batches(rows, schema=ATTRIBUTED)
+    members = _members(table, findings, known)
+    batches = _mine(table, known, members).to_batches()
+    taken = write_exchanges(listing.out, batches, campaign_of=known.campaign_of)
+    log_tokens = int(profiles.totals.output_tokens.sum())
+    campaigns = tuple(
+        _counted(
+            campaign,
+            taken.get(campaign.campaign_id, Taken()),
+            members=members[campaign.campaign_id],
+            log_tokens=log_tokens,
+        )
+        for campaign in findings.campaigns
+    )
+    return msgspec.structs.replace(findings, campaigns=campaigns)
+
+
+def _members(table: pa.Table, findings: Findings, known: Known) -> dict[str, set[str]]:
+    """Say whose exchanges count: members, and whoever asks several of the campaign's questions."""
+    names = pa.array(known.campaign_of, pa.string()).take(table["family"].combine_chunks())
+    counted = pa.table({"account": table["account"], "campaign": names}).group_by([
+        "account", "campaign",
+    ]).aggregate([([], "count_all")])  # fmt: skip
+    often = counted.filter(pc.greater_equal(counted["count_all"], _JOINS))
+    taken = {account for campaign in findings.campaigns for account in campaign.accounts}
+    members = {one.campaign_id: set(one.accounts) for one in findings.campaigns}
+    pairs = zip(often["account"].to_pylist(), often["campaign"].to_pylist(), strict=True)
+    for account, campaign in pairs:
+        if account not in taken:
+            members[campaign].add(account)
+    return members
+
+
+def _mine(table: pa.Table, known: Known, members: dict[str, set[str]]) -> pa.Table:
+    family = table["family"].to_numpy()
+    kept = np.zeros(len(family), dtype=bool)
+    for campaign, accounts in members.items():
+        ours = np.array([name == campaign for name in known.campaign_of], dtype=bool)
+        inside = pc.is_in(table["account"], value_set=pa.array(sorted(accounts), pa.string()))
+        kept |= ours[family] & inside.to_numpy()
+    return table.filter(pa.array(kept))
+
+
+def _counted(campaign: Campaign, taken: Taken, *, members: set[str], log_tokens: int) -> Campaign:
+    if not taken.exchanges:
+        return campaign
+    return msgspec.structs.replace(
+        campaign,
+        accounts=tuple(sorted(members)),
+        exchanges=taken.exchanges,
+        output_tokens=taken.output_tokens,
+        first_seen=taken.first_seen,
+        last_seen=taken.last_seen,
+        evidence=recount(campaign.evidence, taken, log_tokens=log_tokens),
+    )

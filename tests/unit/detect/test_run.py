@@ -1,0 +1,96 @@
+"""The verb: logs in, four files out; accounts explained; what is missing is said."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from stillwatch.cli.main import stillwatch
+from stillwatch.detect import fold
+from stillwatch.detect.limits import missing_fields
+from stillwatch.record.exchange import Exchange, to_batch
+from stillwatch.record.store import write_store
+
+
+def run(*words: object):
+    """Run the verb."""
+    return CliRunner().invoke(stillwatch, ["detect", *map(str, words)], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def stores(world, tmp_path_factory) -> tuple[Path, Path]:
+    """The small world as two stores."""
+    folder = tmp_path_factory.mktemp("stores")
+    write_store(folder / "live", world.live)
+    write_store(folder / "vetted", world.reference)
+    return folder / "live", folder / "vetted"
+
+
+@pytest.fixture(scope="module")
+def done(world, stores, tmp_path_factory):
+    """One run with everything: files, a kept profile, a price, an explanation."""
+    out = tmp_path_factory.mktemp("out")
+    live, vetted = stores
+    member = sorted(world.web)[0]
+    result = run(
+        live, "--reference", vetted, "--out", out, "--price", "m=2/10", "--explain", member,
+        "--profiles", out / "kept",
+    )  # fmt: skip
+    return result, out, member
+
+
+def test_a_run_writes_its_files(done) -> None:
+    """Page, campaigns and accounts agree with each other."""
+    result, out, _ = done
+    assert 0 == result.exit_code
+    page = (out / "report.html").read_text()
+    document = json.loads((out / "campaigns.json").read_text())
+    campaign = document["campaigns"][0]
+    assert campaign["campaign_id"] in page
+    assert campaign["accounts"][0] in page
+    assert (out / "accounts.csv").read_text().count(campaign["campaign_id"]) >= 90
+    assert "<script" not in page
+    assert 'src="http' not in page
+
+
+def test_the_account_asked_about_is_explained(done) -> None:
+    """With --explain the answer is printed, not the campaigns."""
+    result, _, member = done
+    assert result.output.startswith(f"{member}: named in web-")
+    assert "nearest by rare wording" in result.output
+
+
+def test_kept_profiles_need_no_log(done, stores) -> None:
+    """A second run explains from what the first one kept."""
+    _, out, member = done
+    result = run(
+        "--profiles", out / "kept", "--reference", stores[1], "--explain", member, "--json"
+    )
+    assert 0 == result.exit_code
+    assert "named" == json.loads(result.output)["standing"]
+
+
+def test_nothing_to_do_is_refused() -> None:
+    """Neither a folder nor an account: the message names both flags."""
+    result = run("somewhere")
+    assert 2 == result.exit_code
+    assert "--out" in result.output
+    assert "--explain" in result.output
+
+
+def test_a_log_without_content_says_what_is_lost(tmp_path) -> None:
+    """An access log names nobody, and its page tells which fields cost what."""
+    log = [
+        Exchange(exchange_id=f"x{i}", account=f"a{i % 30}", started_at=1.7e9 + i, messages=())
+        for i in range(300)
+    ]
+    write_store(tmp_path / "log", log)
+    result = run(tmp_path / "log", "--out", tmp_path / "out")
+    assert 0 == result.exit_code
+    assert "no campaign" in result.output
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "No campaign among 30 accounts" in page
+    assert "webs cannot be found from texts" in page
+    missing = {m["field"]: m["share"] for m in missing_fields(fold([to_batch(log)]))}
+    assert 0.0 == missing["question"] == missing["network"]
