@@ -10,6 +10,7 @@ of all its processes, its memory the highest sum of their resident sets, sampled
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -103,7 +104,6 @@ def _measured(log: Path, options: argparse.Namespace) -> dict[str, Any]:
             raise SystemExit(child.returncode)
     size = sum(path.stat().st_size for path in log.rglob("*.parquet"))
     figures: dict[str, Any] = json.loads(text)
-    wall -= figures["spare_wall_s"]
     return figures | {"wall_s": wall, "peak_bytes": peak.highest, "log_bytes": size}
 
 
@@ -115,65 +115,75 @@ def _run(options: argparse.Namespace) -> None:
     from stillwatch.logs.source import find_sources
 
     config = DetectConfig(fold=FoldConfig(memory_bytes=options.memory_mb * 2**20))
-    stages: dict[str, float] = {}
+    clock = _Clock()
     with tempfile.TemporaryDirectory(prefix="stillwatch-tape-", dir=options.run.parent) as name:
         tape = Path(name)
         paths = split_sources(find_sources([str(options.run)])).paths
-        begun = time.monotonic()
-        profiles = fold_logs(paths, config.fold, processes=options.processes, tape=tape)
-        stages["fold"] = time.monotonic() - begun
-        folded = [resource.getrusage(w).ru_maxrss * 1024 for w in _WHO]
-        found = _search(profiles, config, tape=tape, stages=stages)
-    usage = [resource.getrusage(who) for who in _WHO]
+        with clock.stage("fold"):
+            profiles = fold_logs(paths, config.fold, processes=options.processes, tape=tape)
+        found = _search(profiles, config, tape=tape, clock=clock)
     figures = {
         "exchanges": profiles.n_exchanges,
         "accounts": profiles.n_accounts,
         "level": profiles.level,
         "bytes_per_account": _profile_bytes(profiles) / max(profiles.n_accounts, 1),
-        "cpu_s": sum(u.ru_utime + u.ru_stime for u in usage) - found["spare_cpu_s"],
-        "stages_s": stages,
-        "fold_peak_bytes": {"first process": folded[0], "largest other": folded[1]},
+        "cpu_s": _cpu_seconds(),
+        "stages_s": clock.wall,
+        "stages_cpu_s": clock.cpu,
+        "first_process_peak_bytes": clock.peak,
         **found,
     }
     sys.stdout.write(json.dumps(figures))
 
 
-def _search(profiles: Any, config: Any, *, tape: Path, stages: dict[str, float]) -> dict[str, Any]:
-    from stillwatch.detect.campaign import find_campaigns
-    from stillwatch.detect.levels import coarse_shingles, levels_of
-    from stillwatch.detect.principals import parties_of
-    from stillwatch.detect.tape import Wording, attribute, least_carried, write_exchanges
-    from stillwatch.detect.traits import find_families
+def _search(profiles: Any, config: Any, *, tape: Path, clock: _Clock) -> dict[str, Any]:
+    from stillwatch.detect import campaign
+    from stillwatch.detect.listing import Listing, list_exchanges
 
-    begun = time.monotonic()
-    findings = find_campaigns(profiles, None, config)
-    stages["find"] = time.monotonic() - begun
-    # All families are listed here, not the named ones only: more than a run has to do. What it
-    # takes to look them up again is taken off.
-    begun, spent = time.monotonic(), time.process_time()
-    families = find_families(profiles, parties_of(profiles), None, config=config)
-    spare_wall, spare_cpu = time.monotonic() - begun, time.process_time() - spent
-    begun = time.monotonic()
-    kept, coarsest = profiles.digests, levels_of(config.fold)[-1]
-    shingles = coarse_shingles(kept.shingles, kept.n_asked, coarsest)
-    least = least_carried(shingles, families.of_digest, families.shingles, share=0.3)
-    taken = write_exchanges(
-        tape / "exchanges.parquet",
-        attribute(tape, Wording(families.shingles, least)),
-        campaign_of=[str(i) for i in range(families.n_families)],
-    )
-    stages["list"] = time.monotonic() - begun
-    named = [account for campaign in findings.campaigns for account in campaign.accounts]
+    # Listing is the last thing that a search does; its share is timed where it is called.
+    vars(campaign)["list_exchanges"] = clock.timed("list", list_exchanges)
+    with clock.stage("find"):
+        listing = Listing(tape, tape / "exchanges.parquet")
+        findings = campaign.find_campaigns(profiles, None, config, listing=listing)
+    for spent in (clock.wall, clock.cpu):
+        spent["find"] -= spent.setdefault("list", 0.0)
+    named = [account for one in findings.campaigns for account in one.accounts]
     right = sum(speed_log.is_campaign(account) for account in named)
     truth = sum(speed_log.is_campaign(account) for account in profiles.accounts.to_pylist())
     return {
         "campaigns": len(findings.campaigns),
         "recall": right / max(truth, 1),
         "precision": right / len(named) if named else None,
-        "listed": sum(one.exchanges for one in taken.values()),
-        "spare_wall_s": spare_wall,
-        "spare_cpu_s": spare_cpu,
+        "listed": sum(one.exchanges for one in findings.campaigns),
     }
+
+
+def _cpu_seconds() -> float:
+    usage = [resource.getrusage(who) for who in _WHO]
+    return sum(one.ru_utime + one.ru_stime for one in usage)
+
+
+class _Clock:
+    """Wall and CPU seconds of stages, and the highest memory of this process until their end."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+        self.peak: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        wall, cpu = time.monotonic(), _cpu_seconds()
+        yield
+        self.wall[name], self.cpu[name] = time.monotonic() - wall, _cpu_seconds() - cpu
+        self.peak[name] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            with self.stage(name):
+                return work(*args, **named)
+
+        return call
 
 
 def _profile_bytes(profiles: Any) -> int:

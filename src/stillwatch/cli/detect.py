@@ -116,7 +116,7 @@ def command(*, account: str | None, out: Path | None, as_json: bool, **how: Any)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(ran.findings.campaigns)))
         return
-    _print(ran.findings)
+    _print(ran)
     click.echo("\n" + "\n".join(str(path) for path in paths))
 
 
@@ -151,7 +151,10 @@ def _write(ran: Ran, out: Path) -> tuple[Path, ...]:
     return (write_text(out / "report.html", page), *written)
 
 
-def _print(findings: Findings) -> None:
+def _print(ran: Ran) -> None:
+    from stillwatch.detect.limits import without_questions
+
+    findings = ran.findings
     click.echo(f"{findings.n_exchanges:,} exchanges of {findings.n_accounts:,} accounts")
     for campaign in findings.campaigns:
         click.echo(
@@ -164,12 +167,34 @@ def _print(findings: Findings) -> None:
     if findings.lone:
         names = ", ".join(lone.account for lone in findings.lone[:3])
         click.echo(f"\n{len(findings.lone):,} accounts unlike the reference: {names} ...")
-    if not findings.campaigns:
+    told = without_questions(findings, ran.profiles, has_accounts=ran.table is not None)
+    if not findings.campaigns and told is None:
+        looked = len(findings.candidates)
         click.echo(
             f"no campaign at a false discovery rate of {findings.fdr:g}; "
-            f"{len(findings.candidates)} groups were looked at, calibrated on "
+            f"{looked} group{' was' if looked == 1 else 's were'} looked at, calibrated on "
             f"{findings.n_anchors} honest accounts"
         )
+    _print_owners(findings)
+    if told is not None:
+        _print_losses(ran, told)
+
+
+def _print_owners(findings: Findings) -> None:
+    if findings.owners:
+        click.echo("\nnames that share one owner (evidence about accounts, not about harvesting)")
+    for owner in findings.owners or ():
+        click.echo(f"  {owner.owner_id}: p = {owner.p_value:.2g}; {owner.text}")
+
+
+def _print_losses(ran: Ran, told: dict[str, str]) -> None:
+    """Say what a log without questions costs, and what was tested all the same."""
+    from stillwatch.detect.limits import missing_fields
+
+    missing = ", ".join(gap["field"] for gap in missing_fields(ran.profiles))
+    click.echo("\nno campaign can be named: the log has no questions")
+    click.echo(f"  lost: {told['lost']}\n  still tested: {told['tested']}")
+    click.echo(f"  not in this log: {missing}")
 
 
 def _explain(ran: Ran, request: DetectRequest, account: str, *, as_json: bool) -> None:
@@ -198,6 +223,7 @@ def _print_standing(told: Explanation) -> None:
         "suspected": "in a group that was looked at, not named",
         "nothing": "in no group",
     }[told.standing]
+    standing += f", one of the names behind {told.owner_id}" if told.owner_id else ""
     click.echo(f"{told.account}: {standing}, score {told.score:.2f}")
     for reason in told.reasons:
         click.echo(f"  {reason}")

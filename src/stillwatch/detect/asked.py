@@ -12,6 +12,27 @@ from stillwatch.detect.principals import Parties
 from stillwatch.detect.profile import Ints, Profiles
 from stillwatch.detect.traits import Families
 
+#: Honest accounts that null groups are drawn among: a sample of this size decides as well as all.
+MOST_HONEST = 20_000
+
+
+def draw_honest(honest: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    """Draw the honest accounts that stand for all of them, before anything of theirs is copied.
+
+    Args:
+        honest: which accounts are, shape (n_accounts,).
+        seed: of the draw.
+
+    Returns:
+        The same mask when there are at most `MOST_HONEST`, else one of as many.
+    """
+    rows = np.flatnonzero(honest)
+    if len(rows) <= MOST_HONEST:
+        return honest
+    drawn = np.zeros(len(honest), dtype=bool)
+    drawn[np.random.default_rng([seed, 4]).permutation(rows)[:MOST_HONEST]] = True
+    return drawn
+
 
 class Asked:
     """The questions of a log, arranged to draw groups from.

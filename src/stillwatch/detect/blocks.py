@@ -27,6 +27,8 @@ _MIXED, _ASTRAY = 0.6, 0.5
 #: Questions from which on the number of families says something, and below which part of the
 #: typical number of questions an account hangs on by a thread.
 _TELLING, _THREAD = 3, 0.2
+#: A declared party that asks more than this share of a group's questions is no hidden member.
+_LARGE_PARTY = 0.1
 
 
 class Block(NamedTuple):
@@ -140,6 +142,41 @@ def drop_hangers_on(block: Block, families: Families, account: Ints) -> Block:
     strays = np.zeros(int(account.max()) + 1, dtype=bool)
     strays[members[astray | thread]] = True
     return block.without(strays, account)
+
+
+def drop_threads(block: Block, account: Ints) -> Block:
+    """Take out the accounts that carry a group's wording hardly ever.
+
+    Args:
+        block: a named group.
+        account: account of every digest of the log.
+
+    Returns:
+        The group without accounts that have less than a fifth of what members typically have.
+    """
+    asked = np.bincount(account[block.rows], minlength=int(account.max(initial=0)) + 1)
+    typical = float(np.median(asked[block.accounts])) if len(block.accounts) else 0.0
+    return block.without(asked < _THREAD * typical, account)
+
+
+def drop_open_party(block: Block, parties: Parties, account: Ints) -> Block:
+    """Take out a declared party of several accounts that asks a large part by itself.
+
+    A test suite or a labelling job that happens to hold a web's items hides nothing: it has a name.
+
+    Args:
+        block: a named group.
+        parties: who stands behind the accounts openly.
+        account: account of every digest of the log.
+
+    Returns:
+        The group without such parties.
+    """
+    party = parties.of_account[account[block.rows]]
+    questions = np.bincount(party, minlength=parties.n_parties)
+    accounts = np.bincount(parties.of_account[block.accounts], minlength=parties.n_parties)
+    large = (accounts > 1) & (questions > _LARGE_PARTY * len(block.rows))
+    return block.without(large[parties.of_account] & parties.declared, account)
 
 
 def _block(digests: Digests, families: Families, members: Ints) -> Block:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from stillwatch.detect.asked import Asked
+from stillwatch.detect.asked import Asked, draw_honest
 from stillwatch.detect.blocks import Block, find_blocks
 from stillwatch.detect.calibrate import Neighbourhoods
 from stillwatch.detect.companions import (
@@ -22,9 +23,10 @@ from stillwatch.detect.companions import (
 )
 from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.confirm import Judged, judge, might_be_web, reject, unite
+from stillwatch.detect.counting import rows_of
 from stillwatch.detect.evidence import Background, describe, skeleton_name
 from stillwatch.detect.facts import Facts, facts_of
-from stillwatch.detect.findings import Campaign, Findings
+from stillwatch.detect.findings import Campaign, Candidate, Findings
 from stillwatch.detect.fold import fold
 from stillwatch.detect.kin import find_kin
 from stillwatch.detect.levels import at_level
@@ -92,12 +94,7 @@ def find_campaigns(
         Campaigns named at `config.fdr`, every candidate, and every account.
     """
     config = config or DetectConfig()
-    if reference is not None and not reference.n_accounts:
-        reference = None
-    if reference is not None:
-        level = max(profiles.level, reference.level)
-        profiles = at_level(profiles, level, config.fold)
-        reference = at_level(reference, level, config.fold)
+    profiles, reference = _alike(profiles, reference, config)
     ground = _Ground.of(profiles, reference, table, config=config)
     blocks = ground.blocks(config)
     vetted = ground.vetted(reference, blocks, config=config)
@@ -112,20 +109,46 @@ def find_campaigns(
     findings = Findings(
         campaigns=tuple(campaign for _, _, campaign in named),
         accounts=score_accounts(profiles, judged, named),
-        candidates=tuple(
-            describe_candidate(profiles, ground.families, one, named=falls, fdr=config.fdr)
-            for one, falls in zip(judged, rejected, strict=True)
-        ),
+        candidates=_candidates(ground, judged, rejected, fdr=config.fdr),
         fdr=config.fdr,
         n_accounts=profiles.n_accounts,
         n_exchanges=profiles.n_exchanges,
         n_anchors=honest.n_anchors,
         reference="the log itself" if reference is None else "given",
     )
-    if listing is None:
-        return findings
-    blocks_by_name = [(campaign.campaign_id, one.block) for one, _, campaign in named]
-    known = known_wording(profiles, ground.families, blocks_by_name)
+    return findings if listing is None else _listed(findings, ground, named, listing=listing)
+
+
+def _alike(
+    profiles: Profiles, reference: Profiles | None, config: DetectConfig
+) -> tuple[Profiles, Profiles | None]:
+    """Bring log and reference to one level of resolution; an empty reference is none."""
+    if reference is None or not reference.n_accounts:
+        return profiles, None
+    level = max(profiles.level, reference.level)
+    return at_level(profiles, level, config.fold), at_level(reference, level, config.fold)
+
+
+def _candidates(
+    ground: _Ground, judged: list[Judged], rejected: list[bool], *, fdr: float
+) -> tuple[Candidate, ...]:
+    return tuple(
+        describe_candidate(ground.log.profiles, ground.families, one, named=falls, fdr=fdr)
+        for one, falls in zip(judged, rejected, strict=True)
+    )
+
+
+def _listed(
+    findings: Findings,
+    ground: _Ground,
+    named: list[tuple[Judged, Companions, Campaign]],
+    *,
+    listing: Listing,
+) -> Findings:
+    """Write down every exchange of the campaigns."""
+    profiles = ground.log.profiles
+    blocks = [(campaign.campaign_id, one.block) for one, _, campaign in named]
+    known = known_wording(profiles, ground.families, blocks)
     return list_exchanges(findings, known, listing, profiles=profiles)
 
 
@@ -138,7 +161,10 @@ def _named(
     config: DetectConfig,
 ) -> list[tuple[Judged, Companions, Campaign]]:
     """Make campaigns of the rejected groups, with all that belongs to them."""
-    whole = [_with_kin(one, ground.log.profiles) for one in unite(falling, ground.registry.parties)]
+    whole = [
+        _with_kin(one, ground.log.profiles)
+        for one in unite(falling, ground.registry.parties, ground.log.asked.account)
+    ]
     joined = [NOBODY] * len(whole)
     if reference is not None:
         joined = _join(whole, (ground.log, vetted), config=config)
@@ -177,7 +203,7 @@ class _Ground(NamedTuple):
         if reference is not None:
             known = spread_of(reference.digests, n_accounts=reference.n_accounts)
         families = find_families(profiles, registry.parties, known, config=config)
-        side = _Side.of(profiles, Asked(profiles, families, registry.parties), config=config)
+        side = _Side(profiles, Asked(profiles, families, registry.parties), config.seed)
         return cls(side, families, facts, registry)
 
     def blocks(self, config: DetectConfig) -> list[Block]:
@@ -190,8 +216,9 @@ class _Ground(NamedTuple):
         profiles, parties = self.log.profiles, self.registry.parties
         blocks = find_blocks(profiles, self.families, parties, config=config)
         cotraits = CotraitConfig(min_accounts=config.min_accounts, seed=config.seed)
-        for group in find_cogroups(profiles, self.facts, config=cotraits):
-            rows = np.flatnonzero(np.isin(profiles.digests.account, group.accounts))
+        marks = self.registry.marks
+        for group in find_cogroups(profiles, self.facts, config=cotraits, marks=marks):
+            rows = rows_of(profiles.digests.account, group.accounts)
             n_principals = parties.count(group.accounts)
             if n_principals >= config.min_accounts and len(rows) >= config.min_exchanges:
                 none = np.empty(0, dtype=np.int64)
@@ -209,30 +236,38 @@ class _Ground(NamedTuple):
         if reference is not None:
             parties = parties_of(reference)
             families = find_families(reference, parties, None, config=config)
-            return _Side.of(reference, Asked(reference, families, parties), config=config)
+            return _Side(reference, Asked(reference, families, parties), config.seed)
         profiles = self.log.profiles
         bulk = np.ones(profiles.n_accounts, dtype=bool)
         for block in blocks:
             if might_be_web(self.log.asked, block, config):
                 bulk[block.accounts] = False
+        bulk = draw_honest(bulk, config.seed)
         kept = bulk[profiles.digests.account]
         families = self.families._replace(of_digest=self.families.of_digest[kept])
         parties = self.registry.parties
         parties = parties._replace(of_account=parties.of_account[bulk])
         profiles = profiles.select(bulk)
-        return _Side.of(profiles, Asked(profiles, families, parties), config=config)
+        return _Side(profiles, Asked(profiles, families, parties), config.seed)
 
 
-class _Side(NamedTuple):
-    profiles: Profiles
-    asked: Asked
-    echo: Echo
+class _Side:
+    """One side of a comparison; how much its accounts repeat themselves is seldom asked, and dear.
 
-    @classmethod
-    def of(cls, profiles: Profiles, asked: Asked, *, config: DetectConfig) -> _Side:
-        rows, n = np.arange(len(asked.account)), profiles.n_accounts
-        echo = measure_echo(asked, rows, n_accounts=n, seed=config.seed)
-        return cls(profiles, asked, echo)
+    Args:
+        profiles: who.
+        asked: their questions.
+        seed: of the draw that echo is measured on.
+    """
+
+    def __init__(self, profiles: Profiles, asked: Asked, seed: int) -> None:
+        self.profiles, self.asked, self._seed = profiles, asked, seed
+
+    @cached_property
+    def echo(self) -> Echo:
+        """How much the accounts repeat themselves."""
+        rows, n = np.arange(len(self.asked.account)), self.profiles.n_accounts
+        return measure_echo(self.asked, rows, n_accounts=n, seed=self._seed)
 
 
 def _settle(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stillwatch.detect.asked import Asked
 from stillwatch.detect.blocks import Block
+from stillwatch.detect.counting import numbered
 from stillwatch.detect.interchange import RARE_SHARE
 from stillwatch.detect.profile import Floats, Ints, Profiles
 from stillwatch.text.ragged import Hashes, Ragged
@@ -60,13 +61,14 @@ def measure_echo(asked: Asked, rows: Ints, *, n_accounts: int, seed: int) -> Ech
     rows, _ = asked.draw(rows, _MOST, np.random.default_rng([seed, 2]))
     account, words = asked.account[rows], asked.words.take(rows)
     n, row = len(rows), words.rows
-    word = np.unique(words.values, return_inverse=True)[1].astype(np.int64)
-    code = word * n_accounts + account[row]
-    pairs, place, uses = np.unique(code, return_inverse=True, return_counts=True)
+    word = numbered(words.values)[1]
+    users_seen, user = np.unique(account, return_inverse=True)
+    n_users = len(users_seen)
+    pairs, place = numbered(word * np.int64(max(n_users, 1)) + user[row])
+    uses = np.bincount(place, minlength=len(pairs))
     size = int(word.max(initial=0)) + 1
-    users = np.bincount(pairs // n_accounts, minlength=size)
+    users = np.bincount(pairs // max(n_users, 1), minlength=size)
     total = np.bincount(word, minlength=size)
-    n_users = len(np.unique(account))
     weight = np.log(n / total[word]) * (users[word] <= max(2.0, RARE_SHARE * n_users))
     questions = np.bincount(account, minlength=n_accounts)
     others = questions[account[row]] - 1
@@ -234,7 +236,7 @@ def _log_odds(words: Hashes, known: tuple[Hashes, Ints], total: int) -> Floats:
 def _template_words(questions: Ragged, family: Ints) -> Hashes:
     _, index = np.unique(family, return_inverse=True)
     size = np.bincount(index)
-    values, word = np.unique(questions.values, return_inverse=True)
+    values, word = numbered(questions.values)
     code, count = np.unique(word * np.int64(len(size)) + index[questions.rows], return_counts=True)
     common = count >= _TEMPLATE_SHARE * size[code % len(size)]
     return np.asarray(values[np.unique(code[common] // len(size))], dtype=np.uint64)

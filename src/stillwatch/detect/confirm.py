@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillwatch.detect.asked import Asked
-from stillwatch.detect.blocks import Block
+from stillwatch.detect.blocks import Block, drop_open_party, drop_threads
 from stillwatch.detect.calibrate import (
     Neighbourhoods,
     Tested,
@@ -18,6 +18,7 @@ from stillwatch.detect.calibrate import (
 from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.interchange import confirms, revisited_share, revisits
 from stillwatch.detect.principals import Parties, Registry
+from stillwatch.detect.profile import Ints
 from stillwatch.stats.multiple import benjamini_hochberg
 
 #: A member with fewer questions in a group is not judged by them.
@@ -71,7 +72,7 @@ def judge(
     fresh = drop_repeaters(asked, block)
     left = revisited_share(asked.party[fresh.rows], asked.lines.take(fresh.rows))
     if len(fresh.accounts) < config.min_accounts or left > config.most_revisited:
-        reason = f"{revisited:.0%} of its questions were asked by several members: no queue"
+        reason = f"{revisited:.0%} of its questions go round among many members: no queue"
         return Judged(block, None, revisited, 1.0, reason)
     held_back = fresh.rows[confirms(asked.key[fresh.rows])]
     test = compare_block(asked, held_back, whole=fresh.rows, honest=honest, config=config)
@@ -87,7 +88,7 @@ def judge(
 
 def _reason(test: Tested, most_ratio: float) -> str:
     if _is_alike(test, most_ratio):
-        return "its members are interchangeable and ask nothing twice"
+        return "its members are interchangeable, and no questions go round among them"
     if _ratio(test) > most_ratio:
         return (
             f"its members are themselves: rare words return to the same account "
@@ -108,7 +109,7 @@ def _ratio(test: Tested) -> float:
 
 
 def drop_repeaters(asked: Asked, block: Block) -> Block:
-    """Take out the members of whose questions most were asked by other members too.
+    """Take out the members whose questions mostly go round in the group.
 
     A busy test suite that happens to share a queue's wording must not hide the web around it; of a
     class, nobody is left.
@@ -150,7 +151,7 @@ def might_be_web(asked: Asked, block: Block, config: DetectConfig) -> bool:
     return bool(measure_block(asked, fresh.rows).upper <= 2.0 * config.most_ratio)
 
 
-def unite(named: list[Judged], parties: Parties) -> list[Judged]:
+def unite(named: list[Judged], parties: Parties, account: Ints) -> list[Judged]:
     """Make one campaign of named groups that consist of the same accounts.
 
     A queue with many templates may come out as several groups; whoever shares half of the smaller
@@ -159,10 +160,11 @@ def unite(named: list[Judged], parties: Parties) -> list[Judged]:
     Args:
         named: named groups, in the order of their stakes.
         parties: who stands behind the accounts openly.
+        account: account of every digest of the log.
 
     Returns:
-        Groups that share less than half; a united one has the lowest p-value of its parts, times
-        their number.
+        Groups that share less than half, without those who hang on by a thread; a united one has
+        the lowest p-value of its parts, times their number.
     """
     united: list[list[Judged]] = []
     for one in named:
@@ -179,7 +181,12 @@ def unite(named: list[Judged], parties: Parties) -> list[Judged]:
         merged = [one, *(each for group in home for each in group)]
         united = [group for group in united if not any(group is other for other in home)]
         united.append(sorted(merged, key=lambda each: each.p_value))
-    return [_as_one(group, parties) for group in united]
+    return [_trimmed(_as_one(group, parties), parties, account) for group in united]
+
+
+def _trimmed(judged: Judged, parties: Parties, account: Ints) -> Judged:
+    block = drop_threads(drop_open_party(judged.block, parties, account), account)
+    return judged._replace(block=block._replace(n_principals=parties.count(block.accounts)))
 
 
 def _as_one(group: list[Judged], parties: Parties) -> Judged:

@@ -138,7 +138,11 @@ class CoGroup(NamedTuple):
 
 
 def find_cogroups(
-    profiles: Profiles, facts: Facts | None = None, *, config: CotraitConfig | None = None
+    profiles: Profiles,
+    facts: Facts | None = None,
+    *,
+    config: CotraitConfig | None = None,
+    marks: dict[str, Marks] | None = None,
 ) -> list[CoGroup]:
     """Find groups that share rare values of several kinds, or one that strangers never share.
 
@@ -146,13 +150,14 @@ def find_cogroups(
         profiles: the log.
         facts: of its accounts, or None.
         config: bounds.
+        marks: of the log and facts, where they are made already.
 
     Returns:
         Groups, those that hold together most (score times accounts) first. No two have more than
         half of the smaller one's accounts in common.
     """
     config = config or CotraitConfig()
-    marks = marks_of(profiles, facts)
+    marks = marks_of(profiles, facts) if marks is None else marks
     edges = _edges(marks, config)
     if not len(edges.account):
         return []

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import xxhash
 
 from stillwatch.detect.activity import activity_of, background_of, lives_of
 from stillwatch.detect.blocks import Block
@@ -61,7 +62,7 @@ def skeleton_name(families: Families, block: Block) -> str:
     """
     shingles = families.shingles.take(block.families[:1]).values
     if not len(shingles):
-        return "web-00000000"
+        return f"web-{xxhash.xxh32_intdigest(block.accounts.tobytes()):08x}"
     return f"web-{int(shingles.min()) >> (8 * shingles.dtype.itemsize - 32):08x}"
 
 
@@ -160,8 +161,9 @@ def _null(tested: Tested, most_ratio: float) -> Null:
 
 def _revisits(judged: Judged) -> Evidence:
     text = (
-        f"The queue hands out each item once: {judged.revisited:.1%} of {len(judged.block.rows)} "
-        "questions were also asked by another member."
+        f"A queue hands an item to one worker or a few: {judged.revisited:.1%} of "
+        f"{len(judged.block.rows)} "
+        "questions go round among many members."
     )
     return Evidence(kind="nothing asked twice", text=text, figures={"revisited": judged.revisited})
 

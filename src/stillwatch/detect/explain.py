@@ -12,7 +12,7 @@ from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.evidence import skeleton_name
 from stillwatch.detect.exhibits import Quote
 from stillwatch.detect.facts import Facts
-from stillwatch.detect.findings import Candidate, Findings
+from stillwatch.detect.findings import Candidate, Findings, owner_of
 from stillwatch.detect.levels import at_level
 from stillwatch.detect.principals import parties_of
 from stillwatch.detect.profile import Ints, Profiles
@@ -102,6 +102,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         habits: rare skeletons that it uses, most exchanges first.
         traits: what else it has, the rarest first.
         neighbours: nearest accounts first.
+        owner_id: the hidden owner found behind it, or "".
     """
 
     account: str
@@ -119,6 +120,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     habits: tuple[Habit, ...]
     traits: tuple[Having, ...]
     neighbours: tuple[Neighbour, ...]
+    owner_id: str = ""
 
 
 class Case:
@@ -178,11 +180,12 @@ class Case:
         row = next(r for r in self.findings.accounts if r.account == account)
         named = self.campaign_of.get(account, "")
         habits, groups = self._habits(number, rows)
+        owner = owner_of(self.findings, account)
         return Explanation(
             account=account,
             standing="named" if named else "suspected" if groups else "nothing",
             campaign_id=named,
-            reasons=self._reasons(account, rows, groups),
+            reasons=self._reasons(account, rows, groups) + ((owner.reason,) if owner else ()),
             score=row.score,
             vouched=_is_in(self.reference, account),
             exchanges=int(totals.exchanges[number]),
@@ -194,6 +197,7 @@ class Case:
             habits=habits,
             traits=_traits(self, number, rows),
             neighbours=_neighbours(self, number, rows),
+            owner_id=owner.owner_id if owner else "",
         )
 
     def _habits(self, number: int, rows: Ints) -> tuple[tuple[Habit, ...], list[Block]]:

@@ -142,6 +142,65 @@ class Lone(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class OwnerMark(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that several names of one hidden owner have, beyond chance.
+
+    Attributes:
+        kind: payment mark, sign-up address, e-mail address, e-mail domain, network ...
+        has_one_holder: whether strangers have no reason to share it.
+        accounts: of the owner's that have it (count).
+        names: declared parties of the owner's that have it (count).
+        elsewhere: other parties of the log that have it (count).
+    """
+
+    kind: str
+    has_one_holder: bool
+    accounts: int
+    names: int
+    elsewhere: int
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """Names that share one owner: evidence about accounts, not about harvesting; no campaign.
+
+    Attributes:
+        owner_id: from the first of its accounts, so it stays while that one is found.
+        accounts: theirs, sorted, as the log named them.
+        p_value: chance that so many names of a random group share such a mark.
+        names: organisations, resellers and single accounts that they declare to be (count).
+        holders: what is left of these when names that share something are one (count).
+        backed: accounts that have a shared mark of one holder (count).
+        exchanges: all exchanges of the accounts (count).
+        output_tokens: all tokens given out to them (count).
+        marks: what they share, marks of one holder first.
+        found_by: kinds of trait that the group was found by; the p-value does not rest on them.
+        campaigns: accounts of the owner's in each named campaign (count), by its id.
+        text: the same in a sentence or two.
+    """
+
+    owner_id: str
+    accounts: tuple[str, ...]
+    p_value: float
+    names: int
+    holders: int
+    backed: int
+    exchanges: int
+    output_tokens: int
+    marks: tuple[OwnerMark, ...]
+    found_by: tuple[str, ...]
+    campaigns: dict[str, int]
+    text: str
+
+    @property
+    def reason(self) -> str:
+        """What one of the accounts is told."""
+        return (
+            f"It is one of {len(self.accounts)} accounts that share one owner ({self.owner_id}, "
+            f"p = {self.p_value:.2g}), which is evidence about accounts, not about harvesting: "
+            f"{self.text}"
+        )
+
+
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `detect`.
 
@@ -156,6 +215,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         reference: "given", or "the log itself" when there was none.
         lone: accounts unlike the reference, in no campaign, smallest p-value first.
         calibration: a check of the p-values on the reference; None when it was not made.
+        owners: names that share one owner, most accounts first; None when they were not looked
+            for, because no table of accounts gives payments or sign-ups.
     """
 
     campaigns: tuple[Campaign, ...]
@@ -168,6 +229,20 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
     lone: tuple[Lone, ...] = ()
     calibration: Calibration | None = None
+    owners: tuple[Owner, ...] | None = None
+
+
+def owner_of(findings: Findings, account: str) -> Owner | None:
+    """Look up the hidden owner of an account.
+
+    Args:
+        findings: the result of `detect`.
+        account: its id.
+
+    Returns:
+        The owner, or None when none was found.
+    """
+    return next((one for one in findings.owners or () if account in one.accounts), None)
 
 
 def write_findings(findings: Findings, out: Path) -> tuple[Path, Path]:

@@ -24,6 +24,9 @@ _OWNED_SHARE = 0.1
 #: The most self-possessed members are left out, in a web and in honest groups alike: a stranger
 #: who strayed into a block must not hide it.
 TRIMMED = 0.25
+#: A question that more than this share of a group asks (and two at least) goes round in it; a queue
+#: that wants several answers hands a question to fewer.
+SHEET_SHARE = 0.15
 
 
 class WordUse(NamedTuple):
@@ -309,10 +312,11 @@ def _pairs_by_seat(
 
 
 def revisits(account: Ints, lines: Ragged) -> NDArray[np.bool_]:
-    """Tell which questions of a group bring nothing new.
+    """Tell which questions of a group go round in it.
 
-    A question is a revisit when even its rarest line was also sent by another member. A queue
-    hands out each item once; a class works one sheet, a joke goes round, a test suite is run again.
+    A question goes round when even its rarest line was sent by many members. A queue hands out each
+    item once, or to a few who shall answer it anew; a class works one sheet, a joke goes round, a
+    test suite is run again.
 
     Args:
         account: account of each question, shape (n_questions,).
@@ -329,11 +333,12 @@ def revisits(account: Ints, lines: Ragged) -> NDArray[np.bool_]:
     users = np.bincount(pair // n_accounts, minlength=len(values))
     rarest = np.full(len(account), np.iinfo(np.int64).max)
     np.minimum.at(rarest, lines.rows, users[line])
-    return (rarest > 1) & (lines.lengths > 0)
+    members = len(np.unique(account))
+    return (rarest > max(1.0, SHEET_SHARE * members)) & (lines.lengths > 0)
 
 
 def revisited_share(account: Ints, lines: Ragged) -> float:
-    """Tell how many questions of a group bring nothing new.
+    """Tell how many questions of a group go round in it.
 
     Args:
         account: account of each question, shape (n_questions,).

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stillwatch.detect.counting import distinct
+from stillwatch.detect.counting import distinct, look_up, numbered
 from stillwatch.detect.profile import Digests, Ints
 from stillwatch.text.ragged import Ragged
 
@@ -50,29 +50,20 @@ def find_kin(digests: Digests, members: Ints, rows: Ints, *, n_accounts: int) ->
     mine = np.flatnonzero(ours[digests.account])
     shingles = digests.shingles.take(mine)
     shared = _used_by(shingles, digests.account[mine], least=_USERS)
-    place, known = _find(shared, digests.shingles)
-    row = digests.shingles.rows[known]
-    pair = distinct(place[known] * np.int64(n_accounts) + digests.account[row])
+    row, place = look_up(shared, digests.shingles)
+    pair = distinct(place * np.int64(n_accounts) + digests.account[row])
     users = np.bincount(pair // n_accounts, minlength=len(shared))
     inside = np.bincount(pair // n_accounts, ours[pair % n_accounts], minlength=len(shared))
     own = shared[inside >= _OURS * users]
-    carried = np.bincount(shingles.rows[_find(own, shingles)[1]], minlength=len(mine))
+    carried = np.bincount(look_up(own, shingles)[0], minlength=len(mine))
     found = np.setdiff1d(mine[carried >= _CARRIED], rows)
     return Kin(found, Ragged(own, np.array([0, len(own)])))
 
 
 def _used_by(shingles: Ragged, account: Ints, *, least: int) -> Ints:
     """Give the shingles that at least so many accounts use, sorted."""
-    values, number = np.unique(shingles.values, return_inverse=True)
+    values, number = numbered(shingles.values)
     width = np.int64(account.max(initial=0) + 1)
     pair = distinct(number * width + account[shingles.rows])
     users = np.bincount(pair // width, minlength=len(values))
     return np.asarray(values[users >= least])
-
-
-def _find(wanted: Ints, shingles: Ragged) -> tuple[Ints, Ints]:
-    """Look shingles up: the place of each among those wanted, and which are among them."""
-    if not len(wanted):
-        return np.zeros(len(shingles.values), dtype=np.int64), np.empty(0, dtype=np.int64)
-    place = np.minimum(np.searchsorted(wanted, shingles.values), len(wanted) - 1)
-    return place, np.flatnonzero(wanted[place] == shingles.values)

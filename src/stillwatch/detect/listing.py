@@ -27,6 +27,7 @@ from stillwatch.detect.tape import (
     Wording,
     attribute,
     least_carried,
+    read_tape,
     write_exchanges,
 )
 from stillwatch.detect.traits import Families
@@ -55,10 +56,13 @@ class Known(NamedTuple):
     Attributes:
         wording: shingles of their families.
         campaign_of: campaign id of each family.
+        seen: accounts with such wording in the sample: those of them that are no members were
+            looked at and left out.
     """
 
     wording: Wording
     campaign_of: tuple[str, ...]
+    seen: frozenset[str] = frozenset()
 
 
 def known_wording(profiles: Profiles, families: Families, named: list[tuple[str, Block]]) -> Known:
@@ -78,10 +82,14 @@ def known_wording(profiles: Profiles, families: Families, named: list[tuple[str,
     shingles = families.shingles.take(numbers)
     digests = profiles.digests
     coarsest = levels_of(FoldConfig())[-1]
-    tape_like = coarse_shingles(digests.shingles, digests.n_asked, coarsest)
-    least = least_carried(tape_like, number_of[families.of_digest], shingles, share=_CARRIES)
+    number = number_of[families.of_digest]
+    rows = np.flatnonzero(number >= 0)
+    tape_like = coarse_shingles(digests.shingles.take(rows), digests.n_asked[rows], coarsest)
+    least = least_carried(tape_like, number[rows], shingles, share=_CARRIES)
     campaign_of = [name for name, block in named for _ in range(len(block.families))]
-    return Known(Wording(shingles, least), tuple(campaign_of))
+    bearers = np.unique(digests.account[number_of[families.of_digest] >= 0])
+    seen = frozenset(profiles.accounts.take(pa.array(bearers)).to_pylist())
+    return Known(Wording(shingles, least), tuple(campaign_of), seen)
 
 
 def list_exchanges(
@@ -106,7 +114,9 @@ def list_exchanges(
     rows = list(attribute(listing.tape, known.wording))
     table = pa.Table.from_batches(rows, schema=ATTRIBUTED)
     members = _members(table, findings, known)
-    batches = _mine(table, known, members).to_batches()
+    mine = _mine(table, known, members)
+    others = _sampled(findings, known, listing.tape, listed=mine["exchange_id"])
+    batches = pa.concat_tables([mine, others]).to_batches()
     taken = write_exchanges(listing.out, batches, campaign_of=known.campaign_of)
     log_tokens = int(profiles.totals.output_tokens.sum())
     campaigns = tuple(
@@ -132,9 +142,35 @@ def _members(table: pa.Table, findings: Findings, known: Known) -> dict[str, set
     members = {one.campaign_id: set(one.accounts) for one in findings.campaigns}
     pairs = zip(often["account"].to_pylist(), often["campaign"].to_pylist(), strict=True)
     for account, campaign in pairs:
-        if account not in taken:
+        if account not in taken and account not in known.seen:
             members[campaign].add(account)
     return members
+
+
+def _sampled(findings: Findings, known: Known, tape: Path, *, listed: pa.ChunkedArray) -> pa.Table:
+    """Find the exchanges that belong to a campaign by more than the wording of its families."""
+    number = {name: i for i, name in reversed(list(enumerate(known.campaign_of)))}
+    family = {
+        exchange: number[campaign.campaign_id]
+        for campaign in findings.campaigns
+        if campaign.campaign_id in number
+        for exchange in campaign.exchange_ids
+        if exchange
+    }
+    for exchange in listed.to_pylist():
+        family.pop(exchange, None)
+    if not family:
+        return ATTRIBUTED.empty_table()
+    wanted, found = pa.array(list(family), pa.string()), []
+    for batch in read_tape(tape):
+        rows = batch.filter(pc.is_in(batch["exchange_id"], value_set=wanted))
+        numbers = [family[exchange] for exchange in rows["exchange_id"].to_pylist()]
+        columns = {name: rows[name] for name in ATTRIBUTED.names if name in rows.schema.names}
+        columns["family"] = pa.array(numbers, pa.int32())
+        columns["carried"] = pa.array([0] * len(numbers), pa.int32())
+        ordered = [columns[name] for name in ATTRIBUTED.names]
+        found.append(pa.RecordBatch.from_arrays(ordered, schema=ATTRIBUTED))
+    return pa.Table.from_batches(found, schema=ATTRIBUTED)
 
 
 def _mine(table: pa.Table, known: Known, members: dict[str, set[str]]) -> pa.Table:

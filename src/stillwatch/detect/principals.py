@@ -144,9 +144,14 @@ class Registry:
 
     def __init__(self, profiles: Profiles, facts: Facts | None = None) -> None:
         self.parties = parties_of(profiles, facts)
-        marks = marks_of(profiles, facts)
-        self._marks = {kind: marks[kind] for kind in (*OWNED, *_SHARED) if kind in marks}
+        self.marks = marks_of(profiles, facts)
+        kinds = [kind for kind in (*OWNED, *_SHARED) if kind in self.marks]
+        self._marks = {kind: self.marks[kind] for kind in kinds}
         self._spread = {kind: self._parties_by_value(each) for kind, each in self._marks.items()}
+        self._sizes = {
+            kind: np.unique(parties, return_counts=True)
+            for kind, (parties, _) in self._spread.items()
+        }
 
     def describe(self, accounts: Ints) -> Principals:
         """Say how many independent parties stand behind a group, and what gives them away.
@@ -189,6 +194,7 @@ class Registry:
     def _links(self, kind: str, mine: Marks) -> list[tuple[int, Link]]:
         """Find the values of one kind that parties of a group share beyond chance."""
         everywhere, n_all = self._spread[kind]
+        sizes = self._sizes[kind]
         values, number = np.unique(mine.number, return_inverse=True)
         party = self.parties.of_account[mine.account]
         within = _count_parties(number, party, n_values=len(values))
@@ -198,7 +204,7 @@ class Registry:
         outside = everywhere[values[shared]]
         n_group = len(np.unique(party))
         raw = np.asarray(stats.hypergeom.sf(within[shared] - 1, n_all, outside, n_group))
-        chance = raw * _looked_at(raw, everywhere, n_all=n_all, n_group=n_group)
+        chance = raw * _looked_at(raw, sizes, n_all=n_all, n_group=n_group)
         users = np.bincount(number, minlength=len(values))
         return [
             (
@@ -239,12 +245,12 @@ def _count_parties(number: Ints, party: Ints, *, n_values: int) -> Ints:
     return np.bincount(pair // width, minlength=n_values)
 
 
-def _looked_at(chance: Floats, everywhere: Ints, *, n_all: int, n_group: int) -> Ints:
+def _looked_at(chance: Floats, spread: tuple[Ints, Ints], *, n_all: int, n_group: int) -> Ints:
     """Count the values of the log that could have been as surprising as each p-value.
 
     A value of two holders never is: only those that can reach the p-value count (Tarone 1990).
     """
-    sizes, how_many = np.unique(everywhere, return_counts=True)
+    sizes, how_many = spread
     least = np.asarray(stats.hypergeom.sf(np.minimum(sizes, n_group) - 1, n_all, sizes, n_group))
     order = np.argsort(least)
     counted = np.concatenate(([0], np.cumsum(how_many[order])))

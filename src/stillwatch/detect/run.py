@@ -16,6 +16,7 @@ from stillwatch.detect.campaign import find_campaigns
 from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.engines.local import fold_logs
 from stillwatch.detect.engines.parquet import split_sources
+from stillwatch.detect.facts import facts_of
 from stillwatch.detect.findings import Findings
 from stillwatch.detect.keep import (
     Marks,
@@ -26,7 +27,7 @@ from stillwatch.detect.keep import (
     save_profiles,
     updating,
 )
-from stillwatch.detect.limits import missing_fields, untested
+from stillwatch.detect.limits import has_questions, missing_fields, untested, without_questions
 from stillwatch.detect.listing import Listing
 from stillwatch.detect.outsiders import lone_accounts
 from stillwatch.detect.profile import Profiles
@@ -137,6 +138,7 @@ def run_detect(
         if request.profiles is not None and request.logs:
             marks = _marks(request)
             save_profiles(profiles, request.profiles, config=request.config.fold, marks=marks)
+    findings = _with_owners(findings, profiles, table, config=request.config)
     if reference is not None and out is not None:
         findings = _checked(findings, profiles, reference, config=request.config)
     read = _reader(request)
@@ -144,15 +146,28 @@ def run_detect(
     return Ran(findings, profiles, reference, table, unread, read)
 
 
+def _with_owners(
+    findings: Findings, profiles: Profiles, table: AccountTable | None, *, config: DetectConfig
+) -> Findings:
+    """Add what only a table of accounts can tell: names that share one owner."""
+    if table is None:
+        return findings
+    from stillwatch.detect.owners import list_owners  # numba behind it takes its time to start
+
+    facts = facts_of(profiles.accounts, table)
+    owners = list_owners(profiles, facts, findings, config=config)
+    return msgspec.structs.replace(findings, owners=owners)
+
+
 def _checked(
     findings: Findings, profiles: Profiles, reference: Profiles, *, config: DetectConfig
 ) -> Findings:
     """Add what only a reference can tell: lone accounts, and whether p-values are honest."""
-    return msgspec.structs.replace(
-        findings,
-        calibration=check_calibration(reference, config),
-        lone=findings.lone or lone_accounts(profiles, reference, findings, config=config),
-    )
+    lone = findings.lone
+    if not lone and has_questions(profiles):
+        lone = lone_accounts(profiles, reference, findings, config=config)
+    calibration = check_calibration(reference, config)
+    return msgspec.structs.replace(findings, calibration=calibration, lone=lone)
 
 
 def report_of(ran: Ran, *, command: str = "", version: str = "") -> dict[str, Any]:
@@ -169,14 +184,14 @@ def report_of(ran: Ran, *, command: str = "", version: str = "") -> dict[str, An
     document: dict[str, Any] = msgspec.to_builtins(ran.findings)
     document.pop("accounts", None)
     first, last = ran.profiles.totals.first_seen, ran.profiles.totals.last_seen
+    has_accounts = ran.table is not None
     document["run"] = {
         "command": command,
         "version": version,
         "first_seen": _finite(first.min(initial=np.inf)),
         "last_seen": _finite(last.max(initial=-np.inf)),
-        "not_tested": list(
-            untested(ran.findings, ran.profiles, has_accounts=ran.table is not None)
-        ),
+        "not_tested": list(untested(ran.findings, ran.profiles, has_accounts=has_accounts)),
+        "no_questions": without_questions(ran.findings, ran.profiles, has_accounts=has_accounts),
         "missing": missing_fields(ran.profiles),
     }
     return document

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stillwatch.detect.clusters import lead
 from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.counting import distinct, shared_values
+from stillwatch.detect.counting import distinct, look_up, numbered, shared_values
 from stillwatch.detect.interchange import confirms, first_asked, measure_families
 from stillwatch.detect.principals import Parties
 from stillwatch.detect.profile import Digests, Ints, Profiles
@@ -91,7 +91,7 @@ def spread_of(digests: Digests, *, n_accounts: int, least: int = 1) -> Spread:
         The spread of every shingle.
     """
     places = shared_values(digests.shingles, digests.account, least=least)
-    values, inverse = np.unique(digests.shingles.values[places], return_inverse=True)
+    values, inverse = numbered(digests.shingles.values[places])
     width = np.int64(max(n_accounts, 1))
     row = np.searchsorted(digests.shingles.offsets, places, side="right") - 1
     pair = distinct(inverse * width + digests.account[row])
@@ -126,9 +126,7 @@ def find_families(
     if not len(rare):
         nothing = np.zeros(0, dtype=np.int64)
         return Families(np.full(n_rows, -1), Ragged.empty(0), nothing)
-    place = np.minimum(np.searchsorted(rare, digests.shingles.values), len(rare) - 1)
-    known = rare[place] == digests.shingles.values
-    carried = _gather(digests.shingles.rows[known], place[known], len(rare))
+    carried = _gather(*look_up(rare, digests.shingles), len(rare))
     family = _alike(carried, n_rows)
     row, of_row = _bearers(carried, family)
     asker = parties.of_account[digests.account]
@@ -163,9 +161,13 @@ class _Carried(NamedTuple):
 
 
 def _gather(rows: Ints, shingle: Ints, n_rare: int) -> _Carried:
-    order = np.argsort(shingle, kind="stable")
-    starts = np.searchsorted(shingle[order], np.arange(n_rare + 1))
-    return _Carried(rows[order], shingle[order], starts)
+    # Rows come in order, so that sorting the pairs keeps the rows of each shingle in order too.
+    pair = shingle << 32
+    pair |= rows
+    pair.sort()
+    starts = np.zeros(n_rare + 1, dtype=np.int64)
+    np.cumsum(np.bincount(shingle, minlength=n_rare), out=starts[1:])
+    return _Carried(pair & 0xFFFFFFFF, pair >> 32, starts)
 
 
 def _alike(carried: _Carried, n_rows: int) -> Ints:
@@ -211,9 +213,12 @@ def _choose(
     if not len(row):
         return labels
     n_families = int(family.max()) + 1
-    finding = ~confirms(digests.key[row]) & first_asked(asker, digests.text)[row]
+    finding = np.flatnonzero(~confirms(digests.key[row]) & first_asked(asker, digests.text)[row])
     own = measure_families(
-        np.where(finding, family, -1), asker[row], digests.words.take(row), n_groups=n_families
+        family[finding],
+        asker[row[finding]],
+        digests.words.take(row[finding]),
+        n_groups=n_families,
     )
     personal = own.is_personal(config.most_ratio)
     personal |= _within_people(row, family, personal, n_rows=len(labels)) & ~own.is_alike(

@@ -93,7 +93,7 @@ class Learner:
         # and it would make a web look like people who repeat each other.
         ready = [exchange for exchange in ready if exchange.action not in _REFUSALS]
         day = fold(_batches(ready), self._detect.fold)
-        self._profiles = merge(self._profiles, day)
+        self._profiles = merge(self._profiles, day, self._detect.fold)
         return len(ready)
 
     def _load_reference(self) -> Profiles | None:

@@ -13,7 +13,15 @@ from stillwatch.report.detect_charts import (
     null_chart,
     sharing_charts,
 )
-from stillwatch.report.detect_words import campaign_answers, headline, lede, reading_of
+from stillwatch.report.detect_owners import owners_section
+from stillwatch.report.detect_words import (
+    campaign_answers,
+    candidates_line,
+    headline,
+    lede,
+    no_questions,
+    reading_of,
+)
 from stillwatch.report.moat_page import Picture
 from stillwatch.report.numbers import MISSING, count, dollars, p_text, percent, plural
 from stillwatch.report.page import picture_markup, render_page
@@ -64,9 +72,11 @@ def render_detect(report: Report) -> str:
             "campaigns": [_campaign(c, report) for c in report["campaigns"][:_MOST_CAMPAIGNS]],
             "candidates": [_candidate(c) for c in silent[:_MOST_CANDIDATES]],
             "more_candidates": max(len(silent) - _MOST_CANDIDATES, 0),
-            "candidates_line": _candidates_line(len(silent)),
+            "candidates_line": candidates_line(report, len(silent)),
+            "owners": owners_section(report),
+            "silent_log": no_questions(report) is not None,
             "lone": _lone(report),
-            "calibration": _calibration(report),
+            "calibration": None if no_questions(report) else _calibration(report),
             "trust_line": _trust_line(report),
             "not_tested": (report.get("run") or {}).get("not_tested") or [],
             "missing": (report.get("run") or {}).get("missing") or [],
@@ -298,15 +308,6 @@ def _doubts(doubts: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [dict(d) | {"word": words[d["verdict"]]} for d in (doubts or {}).get("items") or ()]
 
 
-def _candidates_line(n: int) -> str:
-    who = "One group of accounts shares" if n == 1 else f"{count(n)} groups of accounts share"
-    return (
-        f"{who} wording that is rare among others, as a campaign does, and "
-        f"{'is' if n == 1 else 'are'} most likely something else. Silence can be wrong too: read "
-        f"the reason{'' if n == 1 else 's'}."
-    )
-
-
 def _candidate(candidate: Mapping[str, Any]) -> dict[str, Any]:
     return dict(candidate) | {
         "p": p_text(candidate["p_value"]) if candidate["p_value"] < 1.0 else "not tested"
@@ -347,6 +348,11 @@ def _calibration(report: Report) -> dict[str, Any] | None:
 
 
 def _trust_line(report: Report) -> str:
+    if no_questions(report):
+        return (
+            "There is none of a campaign: they come from questions. Those of names that share one "
+            "owner are counted over all names of the log and need no reference."
+        )
     if report["reference"] != "given":
         return (
             "No reference of honest accounts was given, so the log's own bulk stood in for one, "
@@ -367,7 +373,8 @@ def _run_line(report: Report) -> str:
     if run.get("first_seen") and run.get("last_seen"):
         parts.append(f"{_day(run['first_seen'])} to {_day(run['last_seen'])}")
     reference = "a reference" if report["reference"] == "given" else "the log's own bulk"
-    parts.append(f"calibrated on {reference} of {plural(report['n_anchors'], 'account')}")
+    if not no_questions(report):
+        parts.append(f"calibrated on {reference} of {plural(report['n_anchors'], 'account')}")
     parts.append(f"false discovery rate {report['fdr']:g}")
     if run.get("version"):
         parts.append(f"stillwatch {run['version']}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from stillwatch.report.detect_owners import owners_clause
 from stillwatch.report.numbers import count, dollars, one_in, p_text, percent, plural, rough
 
 #: As `detect.shared` has it: a value binds a group when a tenth of the members, three at least,
@@ -23,8 +24,10 @@ def headline(report: Mapping[str, Any]) -> str:
         The line.
     """
     found = report["campaigns"]
+    if no_questions(report):
+        return f"This log has no questions: no campaign can be named{owners_clause(report)}"
     if not found:
-        return f"No campaign among {plural(report['n_accounts'], 'account')}"
+        return f"No campaign among {plural(report['n_accounts'], 'account')}{owners_clause(report)}"
     accounts = len({name for campaign in found for name in campaign["accounts"]})
     taken = sum(_questions(campaign) for campaign in found)
     if len(found) == 1:
@@ -42,6 +45,9 @@ def lede(report: Mapping[str, Any]) -> str:
         Two or three sentences.
     """
     looked = len(report.get("candidates") or ())
+    told = no_questions(report)
+    if told:
+        return f"{told['lost']} {told['tested']}"
     if not looked:
         return (
             "No group of accounts shares rare wording widely enough to be looked at. That is no "
@@ -60,6 +66,44 @@ def lede(report: Mapping[str, Any]) -> str:
         f"wording were looked at; of those named, about {percent(report['fdr'])} may be honest. "
         "What is said here is evidence, not a verdict: each campaign ends with what else it could "
         "be and what would settle it."
+    )
+
+
+def no_questions(report: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """Look up what a log without questions costs.
+
+    Args:
+        report: what campaigns.json holds, and `run`.
+
+    Returns:
+        Sentences under `lost` and `tested`; None when the log has questions.
+    """
+    return (report.get("run") or {}).get("no_questions")
+
+
+def candidates_line(report: Mapping[str, Any], n: int) -> str:
+    """Introduce the groups that were looked at and not named.
+
+    Args:
+        report: what campaigns.json holds.
+        n: how many.
+
+    Returns:
+        Two or three sentences; one when there is none.
+    """
+    if no_questions(report):
+        if not n:
+            return "No group of accounts shares enough of what the log tells to be looked at."
+        who = "One group of accounts shares" if n == 1 else f"{count(n)} groups of accounts share"
+        return f"{who} more than chance gives. Without questions that is where it ends."
+    if not n:
+        other = "other " if report["campaigns"] else ""
+        return f"No {other}group shares rare wording widely enough to be looked at."
+    who = "One group of accounts shares" if n == 1 else f"{count(n)} groups of accounts share"
+    return (
+        f"{who} wording that is rare among others, as a campaign does, and "
+        f"{'is' if n == 1 else 'are'} most likely something else. Silence can be wrong too: read "
+        f"the reason{'' if n == 1 else 's'}."
     )
 
 

@@ -5,8 +5,12 @@ import pytest
 
 from stillwatch.detect.calibrate import tail_p_value
 from stillwatch.detect.interchange import (
+    confirms,
+    first_asked,
+    measure_families,
     measure_ownership,
     personal_word_use,
+    ratio_limit,
     revisited_share,
     revisits,
 )
@@ -87,3 +91,63 @@ def test_tail_is_monotone_and_never_below_what_it_rests_on() -> None:
 def test_small_nulls_give_ranks_only() -> None:
     """With fewer than 50 groups nothing is extrapolated."""
     assert 1 / 41 == tail_p_value(1.0, np.linspace(5, 9, 40), 40.0)
+
+
+@pytest.mark.parametrize("loyalty", [0.0, 0.2, 0.6])
+@pytest.mark.parametrize("n_accounts", [8, 20, 32])
+def test_many_groups_at_once_are_measured_like_one(n_accounts: int, loyalty: float) -> None:
+    """Where a quarter is a whole number of equally busy accounts, both measures are one."""
+    account, words = _questions(np.random.default_rng(4), loyalty, n_accounts)
+    use = personal_word_use(account, words, n_accounts=n_accounts)
+    one = measure_ownership(use, use.everybody)
+    two = Ragged.concatenate([words, words])
+    group, twice = np.repeat([0, 2], len(account)), np.concatenate([account, account + 7])
+    many = measure_families(group, twice, two, n_groups=3)
+    for place in (0, 2):
+        assert pytest.approx(one.ratio) == many.ratio[place]
+        assert pytest.approx(one.upper) == many.upper[place]
+    assert [12 * n_accounts, 0, 12 * n_accounts] == many.questions.tolist()
+    assert [n_accounts, 0, n_accounts] == many.accounts.tolist()
+    assert np.isnan(many.ratio[1])
+    assert not many.is_personal(2.5)[1]
+    assert not many.is_alike(2.5)[1]
+
+
+def test_a_busy_account_is_not_trimmed_away() -> None:
+    """The most self-possessed leave until a quarter of the questions has left, and no further."""
+    rng = np.random.default_rng(1)
+    account, words = _questions(rng, 0.0, 12)
+    # One account asks half of all, from words of its own: without it nothing would be left to see.
+    own = Ragged(rng.integers(5_000_000, 5_000_040, 1440), starts_of(np.full(144, 10)))
+    everything = Ragged.concatenate([words, own])
+    group = np.zeros(288, dtype=np.int64)
+    busy = measure_families(group, np.concatenate([account, np.full(144, 50)]), everything)
+    spread = measure_families(
+        group, np.concatenate([account, 50 + np.arange(144) % 12]), everything
+    )
+    assert 1.5 < busy.ratio[0]
+    assert busy.is_personal(2.5)[0]
+    assert not spread.is_personal(2.5)[0]
+
+
+def test_few_busy_accounts_have_a_lower_limit() -> None:
+    """Among four accounts the ratio cannot pass four; people begin a tenth of the way there."""
+    assert pytest.approx(1.3) == float(ratio_limit(0.25, 2.5))
+    assert 1.0 == float(ratio_limit(1.0, 2.5))
+    assert [2.5, 2.5] == ratio_limit(np.array([0.001, 0.0]), 2.5).tolist()
+
+
+def test_the_first_of_the_same_question_counts() -> None:
+    """Of one account's equal questions the first is new; another account's is new to it."""
+    account = np.array([3, 1, 3, 1, 3, 2])
+    text = np.array([7, 7, 7, 8, 7, 7], dtype=np.uint64)
+    assert [True, True, False, True, False, True] == first_asked(account, text).tolist()
+    assert [] == first_asked(account[:0], text[:0]).tolist()
+
+
+def test_half_of_the_exchanges_confirms() -> None:
+    """The split is by the key alone, and about even."""
+    key = np.random.default_rng(0).integers(0, 2**64, 10_000, dtype=np.uint64)
+    mine = confirms(key)
+    assert 0.48 < mine.mean() < 0.52
+    assert confirms(key[::-1]).tolist() == mine[::-1].tolist()

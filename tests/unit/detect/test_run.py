@@ -88,9 +88,73 @@ def test_a_log_without_content_says_what_is_lost(tmp_path) -> None:
     write_store(tmp_path / "log", log)
     result = run(tmp_path / "log", "--out", tmp_path / "out")
     assert 0 == result.exit_code
-    assert "no campaign" in result.output
+    assert "no campaign can be named: the log has no questions" in result.output
+    assert "Names that share one owner were not: no table of accounts was given" in result.output
+    assert "not in this log: system, tools, network" in result.output
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "No campaign among 30 accounts" in page
+    assert "This log has no questions: no campaign can be named" in page
+    assert "none is ruled out" in page
     assert "webs cannot be found from texts" in page
     missing = {m["field"]: m["share"] for m in missing_fields(fold([to_batch(log)]))}
     assert 0.0 == missing["question"] == missing["network"]
+
+
+def _racked(tmp_path: Path) -> Path:
+    """Write an access log in which forty accounts come from four racks."""
+    log = [
+        Exchange(
+            exchange_id=f"x{i}-{j}", account=f"a{i:03}", started_at=1.7e9 + j, org=f"org{i}",
+            network_hash=f"rack{(i + j) % 4}" if i < 40 else f"home{i}",
+        )
+        for i in range(400)
+        for j in range(3)
+    ]  # fmt: skip
+    write_store(tmp_path / "log", log)
+    return tmp_path / "log"
+
+
+def _table(path: Path, *, column: str) -> Path:
+    """Write a table of accounts in which the forty share four values."""
+    rows = [f"a{i:03},{f'p{i % 4}' if i < 40 else f'own{i}'}" for i in range(400)]
+    path.write_text("\n".join([f"account,{column}", *rows, ""]))
+    return path
+
+
+def test_an_access_log_names_owners_and_no_campaign(tmp_path) -> None:
+    """With payments known, names that share one owner are said everywhere, and called so."""
+    log, table = _racked(tmp_path), _table(tmp_path / "table.csv", column="payment_fp")
+    result = run(log, "--accounts", table, "--out", tmp_path / "out")
+    assert 0 == result.exit_code
+    assert "evidence about accounts, not about harvesting" in result.output
+    assert "with p-values: 1 found" in result.output
+    document = json.loads((tmp_path / "out" / "campaigns.json").read_text())
+    assert [] == document["campaigns"]
+    (owner,) = document["owners"]
+    assert [f"a{i:03}" for i in range(40)] == owner["accounts"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Names that share one owner: evidence about accounts, not about harvesting" in page
+    assert owner["owner_id"] in page
+    told = run(log, "--accounts", table, "--explain", "a007").output
+    assert told.startswith(f"a007: in no group, one of the names behind {owner['owner_id']}")
+    assert "one of 40 accounts that share one owner" in told
+    assert "share one owner" not in run(log, "--accounts", table, "--explain", "a333").output
+
+
+def test_a_table_without_marks_is_told_from_innocence(tmp_path) -> None:
+    """A table that knows no payment and no sign-up confirms nothing, and the run says so."""
+    table = _table(tmp_path / "table.csv", column="plan")
+    result = run(_racked(tmp_path), "--accounts", table, "--out", tmp_path / "out")
+    assert "the table of accounts gives no payment mark (payment_fp)" in result.output
+    document = json.loads((tmp_path / "out" / "campaigns.json").read_text())
+    assert document["owners"] is None
+    assert "gives no payment mark" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["nginx/access.log", "envoy_ai/access.jsonl"])
+def test_access_logs_of_gateways_say_what_they_lack(tmp_path, name) -> None:
+    """A gateway's access log is read, and what it cannot tell is said."""
+    log = Path(__file__).parents[2] / "fixtures" / "logs" / name
+    result = run(log, "--out", tmp_path / "out")
+    assert 0 == result.exit_code
+    assert "no campaign can be named: the log has no questions" in result.output
+    assert "share networks, client software" in result.output

@@ -139,6 +139,45 @@ def test_nothing_is_taken_for_markup(report) -> None:
     assert "<script" not in page
 
 
+def _owner() -> dict[str, Any]:
+    mark = {"kind": "payment mark", "has_one_holder": True, "accounts": 9, "names": 8,
+            "elsewhere": 1}  # fmt: skip
+    return {
+        "owner_id": "owner-5c", "accounts": [f"acct-<{i}>" for i in range(160)], "p_value": 1e-9,
+        "names": 150, "holders": 1, "backed": 120, "exchanges": 800, "output_tokens": 90_000,
+        "marks": [mark] * 12, "found_by": ["network"], "campaigns": {"web-1f2a": 40},
+        "text": "160 accounts under 150 names.",
+    }  # fmt: skip
+
+
+def test_owners_stand_apart_from_campaigns(report) -> None:
+    """Names that share one owner have a section of their own that says what they do not show."""
+    page = render_detect(report | {"owners": [_owner()]})
+    for words in (
+        "Names that share one owner: evidence about accounts, not about harvesting", "owner-5c",
+        "160 accounts under 150 names.", "nothing here says that they harvest", "acct-&lt;7&gt;",
+        "40 of the accounts are in web-1f2a", "4 more shared marks", "10 more, in campaigns.json",
+        "2 webs of 200 accounts took 720 answers",
+    ):  # fmt: skip
+        assert words in page, words
+    assert "No group of accounts under different names" in render_detect(report | {"owners": []})
+    assert 'id="owners"' not in render_detect(report | {"owners": None})
+
+
+def test_a_log_without_questions_says_so_first(report) -> None:
+    """The headline tells that no campaign could be named; what was tested follows."""
+    told = {"lost": "Wording is lost.", "tested": "Networks were compared."}
+    bare = report | {
+        "campaigns": [], "candidates": [], "run": {"no_questions": told}, "owners": [_owner()],
+    }  # fmt: skip
+    page = render_detect(bare)
+    assert (
+        "This log has no questions: no campaign can be named, but 150 names share one owner" in page
+    )
+    assert "Wording is lost. Networks were compared." in page
+    assert "Halves agree." not in page
+
+
 def test_silence_is_a_page_too(report) -> None:
     """Without campaigns, without a reference, without candidates: the page says so."""
     bare = report | {
