@@ -264,7 +264,7 @@ def _questions(log: Path, most: int) -> list[str]:
 
 
 def _minhash(questions: list[str]) -> int:
-    from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
+    from datasketch import MinHash, MinHashLSH
 
     index = MinHashLSH(threshold=0.5, num_perm=128)
     for number, question in enumerate(questions):
