@@ -196,12 +196,14 @@ def _row(record: Any, *, options: ReadOptions, origin: Origin) -> AccountRow | F
         account=account,
         org=text(record.get("org")),
         created_at=epoch(record.get("created_at"), options=options),
-        signup_ip_hash=address.ip_hash,
-        signup_network_hash=address.network_hash,
-        email_hash=hashed(options, "email", email),
+        # A table that was written here holds hashes already, and they stand.
+        signup_ip_hash=address.ip_hash or text(record.get("signup_ip_hash")),
+        signup_network_hash=address.network_hash or text(record.get("signup_network_hash")),
+        email_hash=hashed(options, "email", email) or text(record.get("email_hash")),
         email_domain=domain,
         phone_country=text(record.get("phone_country")),
-        payment_hash=hashed(options, "payment", record.get("payment_fp")),
+        payment_hash=hashed(options, "payment", record.get("payment_fp"))
+        or text(record.get("payment_hash")),
         billing_country=text(record.get("billing_country")),
         kyc_level=_level(record.get("kyc_level")),
         reseller_id=text(record.get("reseller_id")),

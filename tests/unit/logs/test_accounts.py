@@ -100,3 +100,11 @@ def test_bad_rows_are_told(tmp_path: Path) -> None:
     path.write_text('{"org":"o"}\n')
     with pytest.raises(InvalidInputError, match="a column `account`"):
         load_accounts(str(path), OPTIONS)
+
+
+def test_a_written_table_reads_back(tmp_path: Path) -> None:
+    """What `write` hashed is read as it stands: the same rows, whoever holds the key."""
+    table = load_accounts(_write(tmp_path, "csv"), ReadOptions(KEY))
+    table.write(tmp_path / "written.parquet")
+    again = load_accounts(str(tmp_path / "written.parquet"), ReadOptions(KeyedHash(b"other" * 8)))
+    assert table.rows == again.rows
