@@ -10,14 +10,11 @@ from stillwatch.detect.asked import Asked
 from stillwatch.detect.calibrate import Neighbourhoods, compare_block, tail_p_value
 from stillwatch.detect.principals import parties_of
 from stillwatch.detect.profile import Profiles
-from stillwatch.detect.traits import find_families
 from stillwatch.record.exchange import to_batch
 
 
 def _neighbourhoods(profiles: Profiles, config: DetectConfig) -> Neighbourhoods:
-    parties = parties_of(profiles)
-    families = find_families(profiles, parties, None, config=config)
-    return Neighbourhoods(Asked(profiles, families, parties), profiles, config)
+    return Neighbourhoods(Asked(profiles, parties_of(profiles)), profiles, config)
 
 
 def _honest(seed: int):

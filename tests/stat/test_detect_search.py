@@ -9,7 +9,6 @@ from stillwatch.detect import DetectConfig, Profiles, find_campaigns, fold
 from stillwatch.detect.asked import Asked
 from stillwatch.detect.calibrate import Neighbourhoods, compare_block
 from stillwatch.detect.principals import parties_of
-from stillwatch.detect.traits import find_families
 from stillwatch.record.exchange import to_batch
 
 pytestmark = pytest.mark.slow
@@ -40,9 +39,7 @@ def _assert_conservative(p_values: np.ndarray, n_apart: float) -> None:
 
 
 def _neighbourhoods(profiles: Profiles) -> Neighbourhoods:
-    config, parties = DetectConfig(), parties_of(profiles)
-    families = find_families(profiles, parties, None, config=config)
-    return Neighbourhoods(Asked(profiles, families, parties), profiles, config)
+    return Neighbourhoods(Asked(profiles, parties_of(profiles)), profiles, DetectConfig())
 
 
 @pytest.mark.parametrize("n_accounts", [12, 40])

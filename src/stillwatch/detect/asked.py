@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from stillwatch.detect.interchange import WordUse, first_asked, personal_word_use
 from stillwatch.detect.principals import Parties
 from stillwatch.detect.profile import Ints, Profiles
-from stillwatch.detect.traits import Families
 
 #: Honest accounts that null groups are drawn among: a sample of this size decides as well as all.
 MOST_HONEST = 20_000
@@ -39,15 +38,14 @@ class Asked:
 
     Args:
         profiles: the log.
-        families: whose wording each question carries.
         parties: who stands behind the accounts openly; one party is one asker.
     """
 
-    def __init__(self, profiles: Profiles, families: Families, parties: Parties) -> None:
+    def __init__(self, profiles: Profiles, parties: Parties) -> None:
         digests = profiles.digests
         self.n_accounts = profiles.n_accounts
         self.words, self.lines, self.key = digests.words, digests.lines, digests.key
-        self.account, self.family = digests.account, families.of_digest
+        self.account = digests.account
         self.party = parties.of_account[digests.account]
         self.is_new = first_asked(self.party, digests.text)
 
@@ -63,7 +61,7 @@ class Asked:
         kept = copy.copy(self)
         rows = np.flatnonzero(mask)
         kept.words, kept.lines = self.words.take(rows), self.lines.take(rows)
-        kept.key, kept.family, kept.party = self.key[rows], self.family[rows], self.party[rows]
+        kept.key, kept.party = self.key[rows], self.party[rows]
         kept.is_new = self.is_new[rows]
         accounts, kept.account = np.unique(self.account[rows], return_inverse=True)
         kept.n_accounts = len(accounts)

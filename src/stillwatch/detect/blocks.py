@@ -17,7 +17,7 @@ from scipy.spatial.distance import squareform
 from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.principals import Parties
 from stillwatch.detect.profile import Digests, Ints, Profiles
-from stillwatch.detect.traits import Families
+from stillwatch.detect.traits import Families, least_users
 
 #: Families linked at most, those with most exchanges: the linkage is quadratic in them.
 _MOST_FAMILIES = 3_000
@@ -85,10 +85,9 @@ def find_blocks(
         (np.ones(int(kept.sum())), (family[kept], account[kept])),
         shape=(n_families, profiles.n_accounts),
     )
-    used.data = np.ones_like(used.data)
     used.sum_duplicates()
-    used.data = np.minimum(used.data, 1.0)
-    wide = np.flatnonzero(np.diff(used.indptr) >= max(3, config.min_accounts // 2))
+    used.data[:] = 1.0
+    wide = np.flatnonzero(np.diff(used.indptr) >= least_users(config))
     blocks = []
     for group in _link(used[wide], config.link_cosine):
         block = drop_hangers_on(_block(digests, families, wide[group]), families, digests.account)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from stillwatch.detect.asked import Asked
+from stillwatch.detect.asked import Asked, draw_honest
 from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.counting import distinct, shared_values
 from stillwatch.detect.interchange import (
@@ -41,9 +41,8 @@ _LOOSE = 1.1
 _LEAST_EXPECTED = 0.05
 #: The lowest fifth of the null carries its tail; with fewer groups than this only ranks count.
 _TAIL_SHARE, _TAIL_LEAST = 0.2, 50
-#: Honest accounts that null groups are drawn among, and members that a block is judged by: a
-#: sample of this size decides as well as all.
-_MOST_HONEST, _MOST_MEMBERS = 20_000, 2_000
+#: Members that a block is judged by: a sample of this size decides as well as all.
+_MOST_MEMBERS = 2_000
 #: Null groups have at most so many accounts altogether, and at least so many groups are drawn.
 _LEAST_GROUPS, _MOST_SEATS = 150, 16_000
 #: Questions an account at which groups may be compared; few steps, so that nulls are shared.
@@ -98,11 +97,9 @@ class Neighbourhoods:
 
     def __init__(self, asked: Asked, honest: Profiles, config: DetectConfig) -> None:
         self._config = config
-        if honest.n_accounts > _MOST_HONEST:
-            rng = np.random.default_rng([config.seed, 4])
-            mask = np.zeros(honest.n_accounts, dtype=bool)
-            mask[rng.permutation(honest.n_accounts)[:_MOST_HONEST]] = True
-            asked, honest = asked.take(mask[asked.account]), honest.select(mask)
+        drawn = draw_honest(np.ones(honest.n_accounts, dtype=bool), config.seed)
+        if not drawn.all():
+            asked, honest = asked.take(drawn[asked.account]), honest.select(drawn)
         self.asked = asked
         counts = np.bincount(honest.digests.account, minlength=honest.n_accounts)
         self._starts = np.concatenate(([0], np.cumsum(counts)))

@@ -78,8 +78,8 @@ def find_campaigns(
     """Find campaigns among profiles.
 
     Groups are found by rare shared wording, or by marks that strangers do not share, and confirmed
-    by something else: their members are interchangeable and ask nothing twice, which honest groups
-    are not.
+    by something else: their members are interchangeable and no questions go round among them, which
+    is not so of honest groups.
 
     Args:
         profiles: the log.
@@ -167,7 +167,7 @@ def _named(
     ]
     joined = [NOBODY] * len(whole)
     if reference is not None:
-        joined = _join(whole, (ground.log, vetted), config=config)
+        joined = _join(ground, vetted, whole, config=config)
     background = Background(
         reference=reference,
         facts=ground.facts,
@@ -203,7 +203,7 @@ class _Ground(NamedTuple):
         if reference is not None:
             known = spread_of(reference.digests, n_accounts=reference.n_accounts)
         families = find_families(profiles, registry.parties, known, config=config)
-        side = _Side(profiles, Asked(profiles, families, registry.parties), config.seed)
+        side = _Side(profiles, Asked(profiles, registry.parties), config.seed)
         return cls(side, families, facts, registry)
 
     def blocks(self, config: DetectConfig) -> list[Block]:
@@ -234,21 +234,17 @@ class _Ground(NamedTuple):
         otherwise.
         """
         if reference is not None:
-            parties = parties_of(reference)
-            families = find_families(reference, parties, None, config=config)
-            return _Side(reference, Asked(reference, families, parties), config.seed)
+            return _Side(reference, Asked(reference, parties_of(reference)), config.seed)
         profiles = self.log.profiles
         bulk = np.ones(profiles.n_accounts, dtype=bool)
         for block in blocks:
             if might_be_web(self.log.asked, block, config):
                 bulk[block.accounts] = False
         bulk = draw_honest(bulk, config.seed)
-        kept = bulk[profiles.digests.account]
-        families = self.families._replace(of_digest=self.families.of_digest[kept])
         parties = self.registry.parties
         parties = parties._replace(of_account=parties.of_account[bulk])
         profiles = profiles.select(bulk)
-        return _Side(profiles, Asked(profiles, families, parties), config.seed)
+        return _Side(profiles, Asked(profiles, parties), config.seed)
 
 
 class _Side:
@@ -299,21 +295,21 @@ def _without_strays(judged: Judged, log: _Side, vetted: _Side, *, registry: Regi
 def _with_kin(judged: Judged, profiles: Profiles) -> Judged:
     block = judged.block
     kin = find_kin(profiles.digests, block.accounts, block.rows, n_accounts=profiles.n_accounts)
-    return judged._replace(block=block._replace(rows=np.union1d(block.rows, kin.rows)))
+    return judged._replace(block=block._replace(rows=np.union1d(block.rows, kin)))
 
 
 def _join(
-    named: list[Judged], sides: tuple[_Side, _Side], *, config: DetectConfig
+    ground: _Ground, vetted: _Side, named: list[Judged], *, config: DetectConfig
 ) -> list[Companions]:
     """Add the accounts that work a named queue without sharing its wording."""
-    log, vetted = sides
+    log = ground.log
     outside = np.ones(log.profiles.n_accounts, dtype=bool)
     for one in named:
         outside[one.block.accounts] = False
     words, joined = log.profiles.digests.words, []
     for one in named:
         rows = one.block.rows
-        family = log.asked.family[rows]
+        family = ground.families.of_digest[rows]
         theme = Theme(words.take(rows), family, vetted.profiles.digests.words)
         more = find_companions(
             theme,

@@ -13,12 +13,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
 from stillwatch.detect.peel import Graph
 from stillwatch.detect.profile import Floats, Ints
+from stillwatch.text.runs import compiled
 
 #: Sweeps over all nodes and levels of aggregation at most; both stop by themselves much earlier.
 _SWEEPS, _LEVELS = 20, 12
@@ -130,7 +130,7 @@ def _level(matrix: sparse.csr_matrix, left: Ints, right: Ints) -> _Level:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _move(  # noqa: PLR0913, PLR0917 - compiled
     starts: Ints,
     neighbours: Ints,

@@ -62,7 +62,7 @@ class DetectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             `min_accounts`) that it fills.
         most_ratio: a group whose rare words return to their account more often than this is made
             of people, whatever its rank; 1 is chance, honest groups start near 4.
-        most_revisited: a group in which more than this share of questions was asked by several
+        most_revisited: a group in which more than this share of questions goes round among many
             members does not work through a queue.
         seed: of the draws of null groups and subsets.
     """

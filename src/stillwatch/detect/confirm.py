@@ -33,7 +33,7 @@ class Judged(NamedTuple):
     Attributes:
         block: the group.
         tested: its test of interchangeable members; None when it had none.
-        revisited: share of its questions that several members asked.
+        revisited: share of its questions that go round among many members.
         p_value: what enters the error rate; 1.0 when it failed, or could not take, a test.
         reason: one clause that says why.
     """
@@ -65,15 +65,15 @@ def judge(
     Returns:
         The verdict, before the error rate over all groups.
     """
-    revisited = revisited_share(asked.party[block.rows], asked.lines.take(block.rows))
+    revisited = _revisited(asked, block)
     owners = registry.describe(block.accounts)
     if owners.kind in _OPEN:
         return Judged(block, None, revisited, 1.0, owners.text.rstrip("."))
-    fresh = drop_repeaters(asked, block)
-    left = revisited_share(asked.party[fresh.rows], asked.lines.take(fresh.rows))
-    if len(fresh.accounts) < config.min_accounts or left > config.most_revisited:
+    fresh = _queue_like(asked, block, config)
+    if fresh is None:
         reason = f"{revisited:.0%} of its questions go round among many members: no queue"
         return Judged(block, None, revisited, 1.0, reason)
+    left = _revisited(asked, fresh)
     held_back = fresh.rows[confirms(asked.key[fresh.rows])]
     test = compare_block(asked, held_back, whole=fresh.rows, honest=honest, config=config)
     if test is None:
@@ -138,17 +138,25 @@ def might_be_web(asked: Asked, block: Block, config: DetectConfig) -> bool:
         config: limits; twice the allowed ratio still counts as doubtful.
 
     Returns:
-        True for groups that might be interchangeable, even at the upper bound, and ask nothing
-        twice.
+        True for groups that might be interchangeable, even at the upper bound, and in which no
+        questions go round.
     """
+    fresh = _queue_like(asked, block, config)
+    return fresh is not None and bool(
+        measure_block(asked, fresh.rows).upper <= 2.0 * config.most_ratio
+    )
+
+
+def _queue_like(asked: Asked, block: Block, config: DetectConfig) -> Block | None:
+    """Take repeaters out; None when too few are left, or questions still go round among them."""
     fresh = drop_repeaters(asked, block)
     if len(fresh.accounts) < config.min_accounts:
-        return False
-    if revisited_share(asked.party[fresh.rows], asked.lines.take(fresh.rows)) > (
-        config.most_revisited
-    ):
-        return False
-    return bool(measure_block(asked, fresh.rows).upper <= 2.0 * config.most_ratio)
+        return None
+    return fresh if _revisited(asked, fresh) <= config.most_revisited else None
+
+
+def _revisited(asked: Asked, block: Block) -> float:
+    return revisited_share(asked.party[block.rows], asked.lines.take(block.rows))
 
 
 def unite(named: list[Judged], parties: Parties, account: Ints) -> list[Judged]:

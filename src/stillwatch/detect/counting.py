@@ -45,14 +45,14 @@ def numbered(values: NDArray[Any]) -> tuple[NDArray[Any], Ints]:
     if n == 0 or int(values.max()).bit_length() + bits > 64:
         distinct, number = np.unique(values, return_inverse=True)
         return distinct, number.astype(np.int64)
-    from stillwatch.detect import lookups
+    from stillwatch.detect import loops
 
     # Sorting values is far faster than sorting places by values; so each takes its place along.
     packed = values.astype(np.uint64)
     packed <<= np.uint64(bits)
     packed |= np.arange(n, dtype=np.uint64)
     packed.sort()
-    distinct, number = lookups.ranks(packed, bits)
+    distinct, number = loops.ranks(packed, bits)
     return distinct.astype(values.dtype), number
 
 
@@ -69,7 +69,7 @@ def look_up(wanted: NDArray[Any], values: Ragged) -> tuple[Ints, Ints]:
     """
     if not len(wanted):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    from stillwatch.detect import lookups
+    from stillwatch.detect import loops
 
     width = 8 * values.values.dtype.itemsize
     bits = min(max(len(wanted).bit_length() + _SPARE_BITS, 8), _MOST_BITS)
@@ -77,7 +77,7 @@ def look_up(wanted: NDArray[Any], values: Ragged) -> tuple[Ints, Ints]:
     bucket = (wanted >> wanted.dtype.type(width - bits)).astype(np.int64)
     starts = np.zeros((1 << bits) + 1, dtype=np.int64)
     np.cumsum(np.bincount(bucket, minlength=1 << bits), out=starts[1:])
-    found: tuple[Ints, Ints] = lookups.look_up(
+    found: tuple[Ints, Ints] = loops.look_up(
         values.values, values.offsets, wanted, starts, width - bits
     )
     return found

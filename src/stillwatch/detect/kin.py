@@ -7,8 +7,6 @@ and hardly anybody else is the campaign's, however few.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from stillwatch.detect.counting import distinct, look_up, numbered
@@ -21,19 +19,7 @@ _USERS, _OURS = 3, 0.8
 _CARRIED = 2
 
 
-class Kin(NamedTuple):
-    """What else the members of a campaign asked for it.
-
-    Attributes:
-        rows: digests, sorted.
-        shingles: the wording that they were found by, sorted.
-    """
-
-    rows: Ints
-    shingles: Ragged
-
-
-def find_kin(digests: Digests, members: Ints, rows: Ints, *, n_accounts: int) -> Kin:
+def find_kin(digests: Digests, members: Ints, rows: Ints, *, n_accounts: int) -> Ints:
     """Find exchanges of members that carry the campaign's own wording.
 
     Args:
@@ -43,7 +29,7 @@ def find_kin(digests: Digests, members: Ints, rows: Ints, *, n_accounts: int) ->
         n_accounts: accounts of the log.
 
     Returns:
-        Further digests of its members.
+        Further digests of its members, sorted.
     """
     ours = np.zeros(n_accounts, dtype=bool)
     ours[members] = True
@@ -56,8 +42,7 @@ def find_kin(digests: Digests, members: Ints, rows: Ints, *, n_accounts: int) ->
     inside = np.bincount(pair // n_accounts, ours[pair % n_accounts], minlength=len(shared))
     own = shared[inside >= _OURS * users]
     carried = np.bincount(look_up(own, shingles)[0], minlength=len(mine))
-    found = np.setdiff1d(mine[carried >= _CARRIED], rows)
-    return Kin(found, Ragged(own, np.array([0, len(own)])))
+    return np.setdiff1d(mine[carried >= _CARRIED], rows)
 
 
 def _used_by(shingles: Ragged, account: Ints, *, least: int) -> Ints:

@@ -30,10 +30,8 @@ from stillwatch.detect.tape import (
     read_tape,
     write_exchanges,
 )
-from stillwatch.detect.traits import Families
+from stillwatch.detect.traits import CARRIES, Families
 
-#: Part of what a family's exchanges typically carry that makes an exchange one of them.
-_CARRIES = 0.3
 #: Exchanges that make an account of no sample a member: one may be chance.
 _JOINS = 3
 
@@ -85,7 +83,7 @@ def known_wording(profiles: Profiles, families: Families, named: list[tuple[str,
     number = number_of[families.of_digest]
     rows = np.flatnonzero(number >= 0)
     tape_like = coarse_shingles(digests.shingles.take(rows), digests.n_asked[rows], coarsest)
-    least = least_carried(tape_like, number[rows], shingles, share=_CARRIES)
+    least = least_carried(tape_like, number[rows], shingles, share=CARRIES)
     campaign_of = [name for name, block in named for _ in range(len(block.families))]
     bearers = np.unique(digests.account[number_of[families.of_digest] >= 0])
     seen = frozenset(profiles.accounts.take(pa.array(bearers)).to_pylist())

@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy import sparse
 
 from stillwatch.detect.profile import Ints
+from stillwatch.text.runs import compiled
 
 
 class Dense(NamedTuple):
@@ -95,7 +95,7 @@ def densest(graph: Graph, alive: NDArray[np.bool_], *, least: int) -> Dense:
     return Dense(np.sort(removed[len(removed) - n_kept :]), density)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _degrees(starts: Ints, neighbours: Ints, weights: Ints, inside: NDArray[np.bool_]) -> Ints:  # noqa: PLR0917 - compiled
     degree = np.zeros(len(inside), dtype=np.int64)
     for i in np.flatnonzero(inside):
@@ -105,13 +105,13 @@ def _degrees(starts: Ints, neighbours: Ints, weights: Ints, inside: NDArray[np.b
     return degree
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _less(key: Ints, prices: Ints, a: int, b: int) -> bool:  # noqa: PLR0917 - compiled
     one, other = key[a] * prices[b], key[b] * prices[a]
     return bool(one < other or (one == other and a < b))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _sift(  # noqa: PLR0917 - compiled
     heap: Ints, place: Ints, key: Ints, prices: Ints, size: int, at: int
 ) -> None:
@@ -134,7 +134,7 @@ def _sift(  # noqa: PLR0917 - compiled
     place[node] = at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _peel(  # noqa: PLR0913, PLR0917 - compiled
     starts: Ints,
     neighbours: Ints,

@@ -16,7 +16,6 @@ from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.findings import Calibration
 from stillwatch.detect.principals import parties_of
 from stillwatch.detect.profile import Profiles
-from stillwatch.detect.traits import find_families
 from stillwatch.stats.intervals import wilson
 
 #: Honest accounts without which two halves say nothing.
@@ -67,9 +66,7 @@ def _neighbourhoods(
     reference: Profiles, mask: NDArray[np.bool_], config: DetectConfig
 ) -> Neighbourhoods:
     half = reference.select(mask)
-    parties = parties_of(half)
-    asked = Asked(half, find_families(half, parties, None, config=config), parties)
-    return Neighbourhoods(asked, half, config)
+    return Neighbourhoods(Asked(half, parties_of(half)), half, config)
 
 
 def _point(

@@ -23,7 +23,7 @@ from stillwatch.text.tokens import mix
 
 #: An exchange bears a family's wording when it carries this share of what its bearers typically
 #: do; one chance phrase of a long template is not enough.
-_CARRIES = 0.3
+CARRIES = 0.3
 #: Shingles whose digests overlap this much (Jaccard) are one family's.
 _SAME = 0.5
 #: A family of which so much lies in people's wording must prove that its users are none.
@@ -119,7 +119,7 @@ def find_families(
         Families, the one with most exchanges first.
     """
     digests = profiles.digests
-    least = _least_users(config)
+    least = least_users(config)
     spread = spread_of(digests, n_accounts=profiles.n_accounts, least=least)
     rare = spread.values[_is_rare(spread, reference, config)]
     n_rows = len(digests.account)
@@ -141,8 +141,15 @@ def _is_rare(spread: Spread, reference: Spread | None, config: DetectConfig) -> 
     return reference.of(spread.values) <= allowed
 
 
-def _least_users(config: DetectConfig) -> int:
-    """Accounts that wording must be shared by, so that a group of the least size can share two."""
+def least_users(config: DetectConfig) -> int:
+    """Say how many accounts must share a wording, so that a group of the least size can share two.
+
+    Args:
+        config: the least size.
+
+    Returns:
+        Accounts (count).
+    """
     return max(3, config.min_accounts // 2)
 
 
@@ -200,7 +207,7 @@ def _bearers(carried: _Carried, family: Ints) -> tuple[Ints, Ints]:
     row, mine = code // max(n_families, 1), code % max(n_families, 1)
     total = np.bincount(mine, count, minlength=n_families)
     typical = total / np.maximum(np.bincount(mine, minlength=n_families), 1)
-    enough = count >= np.maximum(1.0, _CARRIES * typical[mine])
+    enough = count >= np.maximum(1.0, CARRIES * typical[mine])
     return row[enough], mine[enough]
 
 

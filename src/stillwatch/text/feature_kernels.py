@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stillwatch.text.runs import compiled
 
 _ROW_SCALE = 127.0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _count_marks(  # noqa: PLR0917 - flat arrays are what a compiled loop takes
     text: NDArray[np.uint8],
     byte_dims: NDArray[np.int16],
@@ -42,7 +43,7 @@ def _count_marks(  # noqa: PLR0917 - flat arrays are what a compiled loop takes
     counts[1] += inside
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _count_words(  # noqa: PLR0917 - flat arrays are what a compiled loop takes
     words: NDArray[np.uint64],
     word_keys: NDArray[np.uint64],
@@ -61,7 +62,7 @@ def _count_words(  # noqa: PLR0917 - flat arrays are what a compiled loop takes
             counts[dim] += 1 if (word >> np.uint64(40)) & np.uint64(1) else -1
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def _quantise(counts: NDArray[np.int64], damped: NDArray[np.int64], out: NDArray[np.int8]) -> None:
     most = len(damped) - 1
     squares = np.int64(0)
@@ -76,7 +77,7 @@ def _quantise(counts: NDArray[np.int64], damped: NDArray[np.int64], out: NDArray
             out[dim] = np.int8(np.floor(np.float64(counts[dim]) * scale + 0.5))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def fill_features(  # noqa: PLR0913, PLR0917 - flat arrays are what a compiled loop takes
     data: NDArray[np.uint8],
     begins: NDArray[np.int64],
@@ -100,7 +101,7 @@ def fill_features(  # noqa: PLR0913, PLR0917 - flat arrays are what a compiled l
         _quantise(counts, damped, out[row])
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def add_rows(
     features: NDArray[np.int8], account: NDArray[np.int64], out: NDArray[np.int32]
 ) -> None:
@@ -111,7 +112,7 @@ def add_rows(
             out[into, dim] += np.int32(features[row, dim])
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def find_phrases(  # noqa: PLR0913, PLR0917 - flat arrays are what a compiled loop takes
     words: NDArray[np.uint64],
     word_starts: NDArray[np.int64],
@@ -142,7 +143,7 @@ def find_phrases(  # noqa: PLR0913, PLR0917 - flat arrays are what a compiled lo
         out[row] = found
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@compiled
 def add_bits(bits: NDArray[np.uint32], account: NDArray[np.int64], out: NDArray[np.int32]) -> None:
     """Count each set bit of `bits` in the row of `out` of its account."""
     for row in range(len(account)):

@@ -13,18 +13,13 @@ from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.confirm import Judged, drop_repeaters, judge, might_be_web, unite
 from stillwatch.detect.principals import Parties, Registry
 from stillwatch.detect.profile import Profiles
-from stillwatch.detect.traits import Families
-from stillwatch.text.ragged import Ragged
 
 _CONFIG = DetectConfig(null_groups=150)
 _N = 24
 
 
 def _asked(profiles: Profiles) -> Asked:
-    nothing = Families(
-        np.full(len(profiles.digests.account), -1), Ragged.empty(0), np.empty(0, np.int64)
-    )
-    return Asked(profiles, nothing, Registry(profiles).parties)
+    return Asked(profiles, Registry(profiles).parties)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ def _found(extra: list[Question], n_accounts: int = 60) -> list[int]:
     digests = profiles.digests
     rows = np.flatnonzero([1 in row for row in _rows(digests.shingles)])
     kin = find_kin(digests, _MEMBERS, rows, n_accounts=n_accounts)
-    assert not set(kin.rows.tolist()) & set(rows.tolist())
-    return digests.account[kin.rows].tolist()
+    assert not set(kin.tolist()) & set(rows.tolist())
+    return digests.account[kin].tolist()
 
 
 def _rows(shingles) -> list[list[int]]:
@@ -59,4 +59,4 @@ def test_nothing_is_found_in_nothing() -> None:
     """Members without further wording have no kin."""
     digests = profiles_of([], 12).digests
     kin = find_kin(digests, _MEMBERS, np.empty(0, np.int64), n_accounts=12)
-    assert [] == kin.rows.tolist()
+    assert [] == kin.tolist()
