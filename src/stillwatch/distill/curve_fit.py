@@ -1,97 +1,28 @@
-"""The fit under a copy curve: resamples of items and seeds, one refit each."""
+"""The fit under a copy curve: every form, its choice and its refit in every resample."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stillwatch.stats.curves import Choice, Fits, choose_form, fit_form, isotonic
-from stillwatch.stats.intervals import Interval, percentile_interval, resample_clusters
+from stillwatch.distill.curve_draws import Resamples
+from stillwatch.stats.curves import FORMS, Choice, Fits, FormTrial, isotonic, try_forms
+from stillwatch.stats.intervals import Interval, percentile_interval
 
 Floats = NDArray[np.float64]
 
 # A best form that misses its own points by more than this (share) does not describe them.
 _POOR_FIT = 0.10
-_LINE_POINTS = 60
+_LINE_POINTS, _BEYOND_POINTS = 60, 20
+#: Beyond this multiple of the largest budget a fit is not asked; up to it, with a warning.
+MAX_EXTRAPOLATION = 4.0
 # Below this rise (share) there is nothing to fit: a form would only repeat its prior.
 _NO_RISE = 0.03
 # A ceiling is told only where the curve has bent towards it: this share of it was seen.
 _BENT = 0.8
-
-
-class Student(Protocol):
-    """What a resample needs of a curve point."""
-
-    @property
-    def n_questions(self) -> int:
-        """Size of the training record (count)."""
-
-    @property
-    def seed(self) -> int:
-        """Training seed."""
-
-    @property
-    def correct(self) -> NDArray[np.bool_]:
-        """Right or wrong on each item."""
-
-
-@dataclass(frozen=True)
-class Resamples:
-    """Mean shares at each budget: row 0 as measured, the others resampled.
-
-    Attributes:
-        budgets: distinct questions above 0, rising, shape (m,).
-        shares: shape (1 + draws, m).
-        floor: share of the untrained student, shape (1 + draws,); 0 where none was scored.
-        teacher: share of the teacher on the same resampled items, shape (1 + draws,).
-    """
-
-    budgets: Floats
-    shares: Floats
-    floor: Floats
-    teacher: Floats
-
-    @staticmethod
-    def draw(
-        points: Sequence[Student],
-        teacher_correct: NDArray[np.bool_],
-        *,
-        clusters: NDArray[np.int64],
-        draws: int,
-        rng: np.random.Generator,
-    ) -> Resamples:
-        """Resample items by cluster and, where a budget has several, its training seeds.
-
-        Args:
-            points: at least one with questions above 0.
-            teacher_correct: shape (n_items,).
-            clusters: source number of each item.
-            draws: resamples (count).
-            rng: source of randomness.
-
-        Returns:
-            The measured row and the draws.
-        """
-        by_budget: dict[int, list[NDArray[np.bool_]]] = {}
-        for point in points:
-            by_budget.setdefault(point.n_questions, []).append(point.correct)
-        everything = np.arange(teacher_correct.size)
-        rows = [_means(by_budget, everything, rng=None)]
-        teacher = [float(teacher_correct.mean())]
-        for picked in resample_clusters(clusters, draws=draws, rng=rng):
-            rows.append(_means(by_budget, picked, rng=rng))
-            teacher.append(float(teacher_correct[picked].mean()))
-        table = np.array([[row[n] for n in by_budget] for row in rows])
-        asked = np.array(list(by_budget), dtype=np.float64)
-        order = np.argsort(asked)
-        trained = order[asked[order] > 0]
-        floor = table[:, order[0]] if asked[order[0]] == 0 else np.zeros(len(table))
-        return Resamples(asked[trained], table[:, trained], floor, np.array(teacher))
 
 
 @dataclass(frozen=True)
@@ -100,49 +31,93 @@ class Fitted:
 
     Attributes:
         resamples: what was fitted.
-        choice: how each form did; `form` is the one taken.
-        fits: row 0 the fit, the others its resamples; None for the rising step curve.
+        choice: how each form did on the measured row; `form` is the one taken there.
+        trial: every form on every row, or None for the rising step curve.
         notes: what a reader must know.
     """
 
     resamples: Resamples
     choice: Choice
-    fits: Fits | None
+    trial: FormTrial | None
     notes: tuple[str, ...]
 
     @property
     def form(self) -> str:
         """Name of the form, "" for the rising step curve."""
-        return "" if self.fits is None else self.fits.form
+        return "" if self.trial is None else self.choice.form
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the copy shows next to nothing of the skill."""
+        return _is_untouched(self.resamples)
+
+    @property
+    def fits(self) -> Fits | None:
+        """The form taken, on every row; None for the rising step curve."""
+        return None if self.trial is None else self.trial.fits[self.form]
+
+    @property
+    def ceilings(self) -> Floats | None:
+        """The share at which each row levels off, by its own form, shape (1 + draws,)."""
+        if self.trial is None:
+            return None
+        return self._by_form({name: fits.ceiling for name, fits in self.trial.fits.items()})
+
+    @property
+    def is_bent(self) -> bool:
+        """Whether the curve has come near enough to its ceiling for that to be told."""
+        fits = self.fits
+        if fits is None:
+            return False
+        last = float(fits.share(self.resamples.budgets[-1:])[0, 0])
+        return last >= _BENT * float(fits.ceiling[0])
 
     @property
     def ceiling(self) -> tuple[float, Interval] | None:
         """The share at which the fit levels off, with its interval; None while it still rises."""
-        if self.fits is None:
+        tops = self.ceilings
+        if tops is None or not self.is_bent:
             return None
-        top = float(self.fits.ceiling[0])
-        if self.fits.share(self.resamples.budgets[-1:])[0, 0] < _BENT * top:
-            return None
-        return top, percentile_interval(self.fits.ceiling[1:])
+        return float(tops[0]), percentile_interval(tops[1:])
 
-    def questions_to(self, share: float) -> tuple[float, Floats]:
-        """Invert the fit and each resample at a share of the teacher's skill.
+    @property
+    def forms_drawn(self) -> dict[str, float]:
+        """Share of the resamples that chose each form; empty for the rising step curve."""
+        if self.trial is None:
+            return {}
+        best = self.trial.best()[1:]
+        return {name: float(np.mean(best == i)) for i, name in enumerate(FORMS)}
+
+    def questions_at(self, targets: Floats) -> Floats:
+        """Invert every row at its own share.
 
         Args:
-            share: share of the teacher's skill, 0..1.
+            targets: shares, shape (1 + draws,).
 
         Returns:
-            The estimate, and the resampled ones; inf where it is never reached.
+            Questions (count) of the same shape; inf where the share is never reached.
         """
-        targets = share * self.resamples.teacher
-        if self.fits is not None:
-            questions = self.fits.questions_to(targets)
-        else:
-            rows = zip(self.resamples.shares, targets, strict=True)
-            questions = np.array([
-                _step_to(self.resamples.budgets, row, target=target) for row, target in rows
-            ])
-        return float(questions[0]), questions[1:]
+        if self.trial is not None:
+            fits = self.trial.fits.items()
+            return self._by_form({name: fit.questions_to(targets) for name, fit in fits})
+        rows = zip(self.resamples.shares, targets, strict=True)
+        budgets = self.resamples.budgets
+        return np.array([_step_to(budgets, row, target=float(target)) for row, target in rows])
+
+    def shares_at(self, n: Floats) -> Floats:
+        """Evaluate every row.
+
+        Args:
+            n: questions (count), shape (k,), above 0; the rising step curve ends flat.
+
+        Returns:
+            Shares, shape (1 + draws, k).
+        """
+        if self.trial is not None:
+            return self._by_form({name: fits.share(n) for name, fits in self.trial.fits.items()})
+        budgets = self.resamples.budgets
+        rows = [isotonic(budgets, row)[1] for row in self.resamples.shares]
+        return np.array([np.interp(np.log(n), np.log(budgets), row) for row in rows])
 
     def line(self) -> tuple[Floats, Floats]:
         """Evaluate the fit and its resamples over the budgets that were trained.
@@ -152,42 +127,56 @@ class Fitted:
         """
         budgets = self.resamples.budgets
         n = np.geomspace(budgets[0], budgets[-1], _LINE_POINTS)
-        if self.fits is not None:
-            return n, self.fits.share(n)
-        rows = [isotonic(budgets, row)[1] for row in self.resamples.shares]
-        return n, np.array([np.interp(np.log(n), np.log(budgets), row) for row in rows])
+        return n, self.shares_at(n)
 
     def as_dict(self) -> dict[str, Any]:
         """Give the fit as plain JSON data: its line, its band, its ceiling and its rivals."""
         n, shares = self.line()
-        low, high = np.percentile(shares[1:], [2.5, 97.5], axis=0)
+        luck = self.resamples.luck
         result: dict[str, Any] = {
             "form": self.form or "rising steps",
             "compared": dict(self.choice.errors),
+            "drawn": self.forms_drawn,
             "held_out": self.choice.held_out,
             "held_out_error": self.choice.errors.get(self.form),
-            "line": [[float(x), float(y)] for x, y in zip(n, shares[0], strict=True)],
-            "band": [[float(x), *map(float, e)] for x, *e in zip(n, low, high, strict=True)],
+            **_drawn(n, shares),
+            "beyond": self._beyond(),
+            "luck": {"sd": luck.sd, "common": luck.common, "freedom": luck.freedom},
             "parameters": None,
             "asymptote": None,
             "asymptote_low": None,
             "asymptote_high": None,
         }
-        if self.fits is not None:
+        if (fits := self.fits) is not None:
             result["parameters"] = {
-                "floor": float(self.fits.floor[0]),
-                "ceiling": float(self.fits.ceiling[0]),
-                "scale": float(self.fits.scale[0]),
-                "steepness": float(self.fits.steepness[0]),
+                "floor": float(fits.floor[0]),
+                "ceiling": float(fits.ceiling[0]),
+                "scale": float(fits.scale[0]),
+                "steepness": float(fits.steepness[0]),
             }
         if self.ceiling is not None:
             result["asymptote"], ends = self.ceiling
             result["asymptote_low"], result["asymptote_high"] = ends
         return result
 
+    def _beyond(self) -> dict[str, Any] | None:
+        """Go on from the largest budget to the furthest that may be spoken of, as data to draw."""
+        if self.trial is None:
+            return None
+        largest = self.resamples.budgets[-1]
+        n = np.geomspace(largest, MAX_EXTRAPOLATION * largest, _BEYOND_POINTS)
+        return _drawn(n, self.shares_at(n))
+
+    def _by_form(self, values: dict[str, Floats]) -> Floats:
+        """Take each row's value from the form that the row itself chose."""
+        assert self.trial is not None  # asked only where forms were fitted
+        table = np.stack([values[name] for name in FORMS])
+        best = self.trial.best()
+        return table[best, np.arange(best.size)]
+
 
 def fit_resamples(resamples: Resamples) -> Fitted:
-    """Choose a form on the measured row and fit it to every row.
+    """Choose a form and fit it, anew in every row.
 
     Args:
         resamples: at least 2 budgets.
@@ -195,41 +184,37 @@ def fit_resamples(resamples: Resamples) -> Fitted:
     Returns:
         The fit; the rising step curve where too few budgets were trained or no form describes them.
     """
-    if np.max(resamples.shares[0] - resamples.floor[0]) < _NO_RISE:
+    nothing = Choice("", {}, held_out=False)
+    if _is_untouched(resamples):
         note = "The copy shows next to nothing of this skill: no form was fitted."
-        return Fitted(resamples, Choice("", {}, held_out=False), None, (note,))
-    choice = choose_form(resamples.budgets, resamples.shares[0], floor=float(resamples.floor[0]))
-    if not choice.form:
+        return Fitted(resamples, nothing, None, (note,))
+    if resamples.budgets.size < 3:
         note = "Fewer than 3 budgets: the line joins the points and promises nothing beyond them."
-        return Fitted(resamples, choice, None, (note,))
-    fits = fit_form(choice.form, resamples.budgets, resamples.shares, floor=resamples.floor)
-    if fits.rmse[0] > _POOR_FIT:
+        return Fitted(resamples, nothing, None, (note,))
+    trial = try_forms(resamples.budgets, resamples.shares, floor=resamples.floor)
+    form = list(FORMS)[int(trial.best()[0])]
+    errors = {name: float(error[0]) for name, error in trial.errors.items()}
+    choice = Choice(form, errors, trial.held_out)
+    if trial.fits[form].rmse[0] > _POOR_FIT:
         note = "No form describes the points: the line joins them, never falling."
-        return Fitted(resamples, choice, None, (note,))
-    if not choice.held_out:
+        return Fitted(resamples, choice._replace(form=""), None, (note,))
+    if not trial.held_out:
         note = "Three budgets: the form was chosen by its fit, with no larger budget left to check."
-        return Fitted(resamples, choice, fits, (note,))
-    return Fitted(resamples, choice, fits, ())
+        return Fitted(resamples, choice, trial, (note,))
+    return Fitted(resamples, choice, trial, ())
 
 
-def _means(
-    by_budget: dict[int, list[NDArray[np.bool_]]],
-    picked: NDArray[np.int64],
-    *,
-    rng: np.random.Generator | None,
-) -> dict[int, float]:
-    """Mean share of each budget over the picked items and, with a generator, picked seeds."""
-    means = {}
-    for n, students in by_budget.items():
-        shares = np.array([correct[picked].mean() for correct in students])
-        mean = float(shares.mean())
-        if rng is not None and shares.size > 1:
-            redrawn = shares[rng.integers(0, shares.size, size=shares.size)].mean()
-            # A resample of k values varies by (k - 1) / k of what it should; with 2 or 3 seeds
-            # that matters.
-            mean += float(redrawn - mean) * math.sqrt(shares.size / (shares.size - 1))
-        means[n] = min(max(mean, 0.0), 1.0)
-    return means
+def _is_untouched(resamples: Resamples) -> bool:
+    return bool(np.max(resamples.shares[0] - resamples.floor[0]) < _NO_RISE)
+
+
+def _drawn(n: Floats, shares: Floats) -> dict[str, Any]:
+    """Lay a line and its band out as lists of points."""
+    low, high = np.percentile(shares[1:], [2.5, 97.5], axis=0)
+    return {
+        "line": [[float(x), float(y)] for x, y in zip(n, shares[0], strict=True)],
+        "band": [[float(x), *map(float, e)] for x, *e in zip(n, low, high, strict=True)],
+    }
 
 
 def _step_to(budgets: Floats, row: Floats, *, target: float) -> float:

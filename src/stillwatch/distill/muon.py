@@ -35,8 +35,18 @@ class Muon:
             rows, columns = sorted(matrix.shape)
             groups.setdefault((rows, columns), []).append(matrix)
         self._groups = [
-            (members, torch.zeros(len(members), *shape)) for shape, members in groups.items()
+            (members, torch.zeros(len(members), *shape, device=members[0].device))
+            for shape, members in groups.items()
         ]
+
+    @property
+    def means(self) -> list[Any]:
+        """The running means of the gradients, a stack for each shape; writing into them restores.
+
+        Returns:
+            Tensors, in the order of the shapes' first members.
+        """
+        return [mean for _, mean in self._groups]
 
     def step(self, learning_rate: float) -> None:
         """Move every matrix against its gradient and forget the gradients.

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillwatch.errors import reject
-from stillwatch.stats.intervals import Difference, paired_difference, wilson
+from stillwatch.stats.clustered import Layout, clustered_difference, clustered_share
+from stillwatch.stats.intervals import Difference, Interval, paired_difference, wilson
 
 
 class Scorable(Protocol):
@@ -32,7 +33,8 @@ class SkillScore:
         skill: its name.
         correct: right or wrong, shape (n_items,), bool.
         share: share of right answers.
-        low: lower end of its 95 % interval (Wilson).
+        low: lower end of its 95 % interval (Wilson, at the effective number of items where they
+            come in clusters).
         high: upper end of its 95 % interval.
         teacher_correct: the teacher on the same items, or None when it was not given.
         agreement: share of items on which the student says what the teacher says, or None.
@@ -92,6 +94,7 @@ def score_answers(
     *,
     is_correct: Callable[[T, str], bool],
     teacher_answers: Sequence[str] | None = None,
+    clusters: Sequence[object] | None = None,
 ) -> SkillScores:
     """Score answers against the truth, and against the teacher where its answers are given.
 
@@ -100,12 +103,13 @@ def score_answers(
         answers: the student's, one an item, in order.
         is_correct: the oracle of the item's skill.
         teacher_answers: the teacher's answers to the same items, in order.
+        clusters: what each item shares with others (a passage), any labels; None for nothing.
 
     Returns:
         One score a skill, and all together.
 
     Raises:
-        InvalidInputError: no items, or not one answer an item.
+        InvalidInputError: no items, or not one answer (or cluster) an item.
 
     Example:
         >>> from types import SimpleNamespace as Item
@@ -117,34 +121,41 @@ def score_answers(
         >>> scores.overall.share, scores.overall.agreement_on_mistakes
         (0.5, 1.0)
     """
-    _check(items, answers, teacher_answers)
+    _check(items, answers=answers, teacher_answers=teacher_answers, clusters=clusters)
     skills = np.array([item.skill for item in items])
     right = _judge(items, answers, is_correct)
     teacher = same = None
     if teacher_answers is not None:
         teacher = _judge(items, teacher_answers, is_correct)
-        pairs = zip(answers, teacher_answers, strict=True)
-        same = np.array([ours.strip() == theirs.strip() for ours, theirs in pairs])
+        same = _same(answers, teacher_answers)
+    groups = None if clusters is None else _numbered(clusters)
     by_skill = {}
     for skill in dict.fromkeys(skills.tolist()):
         own = skills == skill
+        parts = [None if column is None else column[own] for column in (teacher, same, groups)]
         by_skill[skill] = _score(
-            skill,
-            right[own],
-            teacher=None if teacher is None else teacher[own],
-            same=None if same is None else same[own],
+            skill, right[own], teacher=parts[0], same=parts[1], groups=parts[2]
         )
-    return SkillScores(by_skill, _score("all", right, teacher=teacher, same=same))
+    overall = _score("all", right, teacher=teacher, same=same, groups=groups)
+    return SkillScores(by_skill, overall)
 
 
-def _check(
-    items: Sequence[T], answers: Sequence[str], teacher_answers: Sequence[str] | None
-) -> None:
+def _check(items: Sequence[T], **columns: Sequence[object] | None) -> None:
     if not items:
         reject("score_answers", "items", "at least one item", got=0)
-    for name, given in (("answers", answers), ("teacher_answers", teacher_answers)):
+    for name, given in columns.items():
         if given is not None and len(given) != len(items):
             reject("score_answers", name, f"one an item ({len(items)})", got=len(given))
+
+
+def _same(answers: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:
+    pairs = zip(answers, others, strict=True)
+    return np.array([ours.strip() == theirs.strip() for ours, theirs in pairs], dtype=np.bool_)
+
+
+def _numbered(labels: Sequence[object]) -> NDArray[np.int64]:
+    found = np.unique(np.array([str(label) for label in labels]), return_inverse=True)[1]
+    return found.astype(np.int64)
 
 
 def _judge(
@@ -159,9 +170,10 @@ def _score(
     *,
     teacher: NDArray[np.bool_] | None,
     same: NDArray[np.bool_] | None,
+    groups: NDArray[np.int64] | None,
 ) -> SkillScore:
-    interval = wilson(int(correct.sum()), correct.size)
     share = float(correct.mean())
+    interval = _interval(correct, groups)
     if teacher is None or same is None:
         return SkillScore(skill, correct, share, interval.low, interval.high)
     mistakes = ~teacher
@@ -175,5 +187,20 @@ def _score(
         agreement=float(same.mean()),
         agreement_on_mistakes=float(same[mistakes].mean()) if mistakes.any() else None,
         n_mistakes=int(mistakes.sum()),
-        behind_teacher=paired_difference(correct, teacher),
+        behind_teacher=_behind(correct, teacher, groups),
     )
+
+
+def _interval(correct: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> Interval:
+    if groups is None:
+        return wilson(int(correct.sum()), correct.size)
+    _, low, high = clustered_share(correct, Layout.of(groups))
+    return Interval(low, high)
+
+
+def _behind(
+    correct: NDArray[np.bool_], teacher: NDArray[np.bool_], groups: NDArray[np.int64] | None
+) -> Difference:
+    if groups is None:
+        return paired_difference(correct, teacher)
+    return Difference(*clustered_difference(correct, teacher, Layout.of(groups)))

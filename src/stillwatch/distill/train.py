@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.distill.muon import Muon
+from stillwatch.distill.batches import Batch, Row, batch_order, pad_rows
+from stillwatch.distill.loop import LoopPlan, run_loop
+from stillwatch.distill.optimizer import StudentOptimizer
 from stillwatch.errors import extra, reject
 from stillwatch.model.folder import (
     ChatTokenizer,
@@ -26,9 +28,6 @@ from stillwatch.model.folder import (
     GenerationDefaults,
     save_model,
 )
-
-#: Batches whose pairs are sorted by length together; more saves padding and shuffles less.
-_BUCKET_BATCHES = 24
 
 
 class Pair(NamedTuple):
@@ -96,6 +95,11 @@ class TrainingResult:
         n_tokens: tokens it was shown, padding excluded (count).
         losses: mean loss of each step, nats a token, shape (steps,).
         cpu_s: processor time of this process, in seconds; the one figure that does not repeat.
+        n_answer_tokens: of the tokens shown, those inside answers (count).
+        left_out: examples that could not be learnt from, by reason (counts).
+        template_sha256: hash of the chat template, "" for the house's own format.
+        resumed_at: the step of the checkpoint that the run went on from, 0 without one.
+        n_signal: answer tokens, of all examples once, whose teacher distribution is known (count).
     """
 
     folder: Path
@@ -104,20 +108,11 @@ class TrainingResult:
     n_tokens: int
     losses: npt.NDArray[np.float64]
     cpu_s: float
-
-
-class Batch(NamedTuple):
-    """Pairs of one step, right-padded.
-
-    Attributes:
-        token_ids: shape (n_rows, length), int64, padded with `pad_id`.
-        is_token: shape (n_rows, length), bool: a target that counts for the prompt loss.
-        is_answer: shape (n_rows, length), bool: a target inside an answer, its `<eos>` included.
-    """
-
-    token_ids: npt.NDArray[np.int64]
-    is_token: npt.NDArray[np.bool_]
-    is_answer: npt.NDArray[np.bool_]
+    n_answer_tokens: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    template_sha256: str = ""
+    resumed_at: int = 0
+    n_signal: int = 0
 
 
 def train_student(
@@ -142,31 +137,34 @@ def train_student(
     Returns:
         What the run came to.
     """
-    with extra("train"):
-        import torch
     chat = ChatTokenizer(tokenizer)
     encoded = _encode(pairs, chat, context=shape.context)
     if recipe.steps < 1:
         reject("train_student", "steps", "at least 1", got=recipe.steps)
-    losses = np.zeros(recipe.steps)
-    n_tokens, started = 0, time.process_time()
-    with _one_thread():
-        model = _new_model(chat, shape, recipe.seed)
-        optimizer = _Optimizer(model, recipe)
-        batches = batch_pairs(encoded, pad_id=chat.pad_id, recipe=recipe)
-        for step, batch in zip(range(recipe.steps), batches, strict=False):
-            loss = _loss(model, batch, recipe.prompt_loss)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step(rate_at(step, recipe))
-            losses[step] = loss.item()
-            n_tokens += int(batch.is_token.sum())
-            if on_step is not None:
-                on_step(step + 1, float(losses[step]))
+    started = time.process_time()
+    with one_thread():
+        model = new_model(chat, shape, recipe.seed)
+        optimizer = StudentOptimizer(model, uses_muon=True, weight_decay=recipe.weight_decay)
+        plan = LoopPlan(
+            steps=recipe.steps,
+            rate=lambda step: rate_at(step, recipe),
+            batch_size=recipe.batch_size,
+            pad_id=chat.pad_id,
+            prompt_loss=recipe.prompt_loss,
+            seed=recipe.seed,
+        )
+        rows = [_row(pair) for pair in encoded]
+        found = run_loop(model, rows, optimizer=optimizer, plan=plan, on_step=on_step)
     save_model(model, tokenizer=chat, defaults=recipe.defaults, out=out)
-    size = sum(p.numel() for p in model.parameters())
-    cpu_s = time.process_time() - started
-    return TrainingResult(out, size, len(pairs), n_tokens, losses, cpu_s)
+    return TrainingResult(
+        out,
+        n_parameters=sum(p.numel() for p in model.parameters()),
+        n_pairs=len(pairs),
+        n_tokens=found.n_tokens,
+        losses=found.losses,
+        cpu_s=time.process_time() - started,
+        n_answer_tokens=found.n_answer_tokens,
+    )
 
 
 def train_on_text(
@@ -230,18 +228,10 @@ def batch_pairs(encoded: Sequence[EncodedPair], *, pad_id: int, recipe: Recipe) 
     Yields:
         One batch a step.
     """
-    rng = np.random.default_rng(recipe.seed)
-    lengths = np.array([len(pair.token_ids) for pair in encoded])
-    size = recipe.batch_size
-    span = size * _BUCKET_BATCHES
-    waiting = np.zeros(0, dtype=np.int64)
-    while True:
-        while len(waiting) < span:
-            waiting = np.concatenate([waiting, rng.permutation(len(encoded))])
-        bucket, waiting = waiting[:span], waiting[span:]
-        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
-        for start in rng.permutation(np.arange(0, span, size)):
-            yield pad_batch([encoded[i] for i in bucket[start : start + size]], pad_id=pad_id)
+    rows = [_row(pair) for pair in encoded]
+    lengths = np.array([len(row.token_ids) for row in rows])
+    for chosen in batch_order(lengths, batch_size=recipe.batch_size, seed=recipe.seed):
+        yield pad_rows([rows[i] for i in chosen], pad_id=pad_id)
 
 
 def pad_batch(pairs: Sequence[EncodedPair], *, pad_id: int) -> Batch:
@@ -254,15 +244,12 @@ def pad_batch(pairs: Sequence[EncodedPair], *, pad_id: int) -> Batch:
     Returns:
         The batch; the first token of a row is never a target.
     """
-    length = max(len(pair.token_ids) for pair in pairs)
-    token_ids = np.full((len(pairs), length), pad_id, dtype=np.int64)
-    is_token = np.zeros((len(pairs), length), dtype=bool)
-    is_answer = np.zeros((len(pairs), length), dtype=bool)
-    for i, (ids, n_prompt) in enumerate(pairs):
-        token_ids[i, : len(ids)] = ids
-        is_token[i, 1 : len(ids)] = True
-        is_answer[i, n_prompt : len(ids)] = True
-    return Batch(token_ids, is_token, is_answer)
+    return pad_rows([_row(pair) for pair in pairs], pad_id=pad_id)
+
+
+def _row(pair: EncodedPair) -> Row:
+    is_answer = np.arange(len(pair.token_ids)) >= pair.n_prompt
+    return Row(np.array(pair.token_ids, dtype=np.int64), is_answer)
 
 
 def _encode(pairs: Sequence[Pair], chat: ChatTokenizer, *, context: int) -> list[EncodedPair]:
@@ -276,7 +263,17 @@ def _encode(pairs: Sequence[Pair], chat: ChatTokenizer, *, context: int) -> list
     return encoded
 
 
-def _new_model(chat: ChatTokenizer, shape: StudentShape, seed: int) -> Any:
+def new_model(chat: ChatTokenizer, shape: StudentShape, seed: int) -> Any:
+    """Make a small Llama with new weights.
+
+    Args:
+        chat: its tokenizer.
+        shape: its size.
+        seed: of the weights.
+
+    Returns:
+        A LlamaForCausalLM in training mode.
+    """
     with extra("train"):
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -300,45 +297,8 @@ def _new_model(chat: ChatTokenizer, shape: StudentShape, seed: int) -> Any:
         return LlamaForCausalLM(config).train()
 
 
-class _Optimizer:
-    """Muon for the matrices, AdamW for the embedding and the norms, at one learning rate."""
-
-    def __init__(self, model: Any, recipe: Recipe) -> None:
-        import torch
-
-        named = list(model.named_parameters())
-        matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
-        others = [p for name, p in named if p.ndim != 2 or "embed" in name]
-        self._muon = Muon(matrices, weight_decay=recipe.weight_decay)
-        self._adamw = torch.optim.AdamW(others, weight_decay=0.0, betas=(0.9, 0.95), foreach=True)
-
-    def step(self, learning_rate: float) -> None:
-        """Take one step and forget the gradients."""
-        for group in self._adamw.param_groups:
-            group["lr"] = learning_rate
-        self._adamw.step()
-        self._adamw.zero_grad(set_to_none=True)
-        self._muon.step(learning_rate)
-
-
-def _loss(model: Any, batch: Batch, prompt_loss: float) -> Any:
-    import torch
-
-    ids = torch.from_numpy(batch.token_ids)
-    # Right padding under a causal mask: no real token ever looks at a pad, so no mask is needed.
-    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-    flat, targets = logits.flatten(0, 1), ids[:, 1:].flatten()
-    nats = torch.nn.functional.cross_entropy(flat, targets, reduction="none")
-    is_answer = torch.from_numpy(batch.is_answer[:, 1:]).flatten()
-    loss = nats[is_answer].mean()
-    if prompt_loss > 0:
-        is_token = torch.from_numpy(batch.is_token[:, 1:]).flatten()
-        loss = loss + prompt_loss * nats[is_token].mean()
-    return loss
-
-
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Train on one thread: sums in one order, and several processes do not fight (10-25 x)."""
     import torch
 

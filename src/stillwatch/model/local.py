@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,9 @@ from stillwatch.errors import extra, reject
 from stillwatch.model.decode import DecodedBatch, Generation, GenerationRow, LogitBias, TokenChoice
 from stillwatch.model.folder import ChatTokenizer, GenerationDefaults, load_weights, read_defaults
 from stillwatch.model.protocol import Question, Reply
-from stillwatch.record.exchange import Answer
+from stillwatch.model.replies import logprobs_of
+from stillwatch.model.token_bytes import read_vocabulary
+from stillwatch.record.exchange import Answer, canonical_json
 
 __all__ = ["MAX_BATCH", "Generation", "GenerationRow", "LocalModel", "LogitBias", "TokenChoice"]
 
@@ -129,7 +132,7 @@ class LocalModel:
 
         Args:
             questions: any number; `temperature`, `top_p`, `seed`, `max_tokens` (or
-                `max_completion_tokens`) are read, others ignored.
+                `max_completion_tokens`), `logprobs` and `top_logprobs` are read, others ignored.
 
         Returns:
             One reply a question, in order.
@@ -138,13 +141,23 @@ class LocalModel:
         generations = await asyncio.to_thread(self.generate, rows)
         return [
             Reply(
-                answers=(Answer(text=found.text, finish_reason=found.finish_reason),),
+                answers=(self._answer(found),),
                 model_returned=self.name,
                 input_tokens=len(found.prompt_ids),
                 output_tokens=len(found.token_ids),
             )
             for found in generations
         ]
+
+    def _answer(self, found: Generation) -> Answer:
+        extra = None
+        if found.choices is not None:
+            extra = canonical_json({"logprobs": logprobs_of(found.choices, self._words)})
+        return Answer(text=found.text, finish_reason=found.finish_reason, extra=extra)
+
+    @cached_property
+    def _words(self) -> tuple[bytes, ...]:
+        return read_vocabulary(self.tokenizer.file.read_text("utf-8"))
 
     def _row(self, question: Question) -> GenerationRow:
         turns = [m.content for m in question.messages if m.role == "user"]
@@ -156,6 +169,7 @@ class LocalModel:
             temperature=float(asked.get("temperature", self.defaults.temperature)),
             top_p=float(asked.get("top_p", 1.0)),
             seed=int(asked.get("seed") or 0),
+            n_top=int(asked.get("top_logprobs") or 0) if asked.get("logprobs") else None,
         )
 
     def _check(self, row: GenerationRow) -> None:

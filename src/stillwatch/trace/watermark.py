@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -27,9 +27,27 @@ import numpy.typing as npt
 
 from stillwatch.errors import reject
 from stillwatch.stats.pvalues import PValue, binomial_upper_tail
+from stillwatch.trace.windows import (
+    Ids,
+    Mask,
+    TokenSequence,
+    Windows,
+    check_ids,
+    distinct_windows,
+)
 
-Ids = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+__all__ = [
+    "GreenListMark",
+    "Ids",
+    "Mask",
+    "TokenSequence",
+    "WindowCounts",
+    "Windows",
+    "campaign_mark",
+    "distinct_windows",
+    "mark_key_id",
+    "score_windows",
+]
 
 _SCHEDULE = b"stillwatch green list 1\0"
 _KEY_ID = b"stillwatch mark key id 1\0"
@@ -39,61 +57,6 @@ _MIX_A = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B = np.uint64(0x94D049BB133111EB)
 #: Up to this vocabulary a table of all (context, token) pairs is kept: 16 MB at most.
 _TABLE_VOCAB = 4096
-
-
-class TokenSequence(NamedTuple):
-    """One text as token ids, with the part that the suspect did not write in front.
-
-    Attributes:
-        token_ids: question and answer together, any integers in 0..vocab_size - 1.
-        n_prompt: how many of them, from the left, are the question (count).
-    """
-
-    token_ids: Sequence[int] | Ids
-    n_prompt: int = 0
-
-
-class Windows(NamedTuple):
-    """Distinct windows of a corpus: each (context, token) stands here once.
-
-    Attributes:
-        context_ids: shape (n_windows, context_width), int64.
-        token_ids: shape (n_windows,), int64: the token after each context.
-        counts: shape (n_windows,), int64: how often the corpus holds the window.
-    """
-
-    context_ids: Ids
-    token_ids: Ids
-    counts: Ids
-
-    def keep(self, mask: Mask) -> Windows:
-        """Keep some windows; the choice must not depend on the key that is tested.
-
-        Args:
-            mask: shape (n_windows,), True to keep.
-
-        Returns:
-            The windows kept, in order.
-        """
-        return Windows(self.context_ids[mask], self.token_ids[mask], self.counts[mask])
-
-    def most_repeated(self, n_windows: int) -> Windows:
-        """Keep the windows that the corpus repeats most: all with at least m occurrences.
-
-        A mark is learned where a student is sure of itself, and what it is sure of it repeats;
-        windows seen once are mostly its noise. The text alone decides, never a key, so the test
-        stays exact.
-
-        Args:
-            n_windows: m is the largest count that leaves at least so many windows.
-
-        Returns:
-            The windows kept; all of them when there are no more than n_windows.
-        """
-        if len(self.counts) <= n_windows:
-            return self
-        least = np.partition(self.counts, len(self.counts) - n_windows)[-n_windows]
-        return self.keep(self.counts >= least)
 
 
 class WindowCounts(NamedTuple):
@@ -165,7 +128,7 @@ class GreenListMark:
             Shape (B, V), True where the token is green.
         """
         contexts = self._contexts(context_ids)
-        _check_ids("GreenListMark", "context_ids", ids=contexts, vocab_size=vocab_size)
+        check_ids("GreenListMark", "context_ids", ids=contexts, vocab_size=vocab_size)
         if self.context_width == 1 and vocab_size <= _TABLE_VOCAB:
             return _table(self.key, self.gamma, vocab_size)[contexts[:, 0]]
         rows = _row_seeds(self.key, contexts)
@@ -254,42 +217,6 @@ def mark_key_id(key: bytes) -> str:
     return hashlib.sha256(_KEY_ID + key).hexdigest()[:16]
 
 
-def distinct_windows(
-    sequences: Iterable[TokenSequence], *, vocab_size: int, context_width: int = 1
-) -> Windows:
-    """Collect the distinct windows that end in an answer, over a whole corpus.
-
-    A window that any question of the corpus holds is left out: whoever wrote the question may have
-    copied it from marked text, and the suspect may only have repeated it.
-
-    Args:
-        sequences: the suspect's texts with the questions they answer.
-        vocab_size: size of the vocabulary; ids at or above it are refused.
-        context_width: tokens of context in a window (count).
-
-    Returns:
-        Distinct windows, sorted.
-
-    Raises:
-        InvalidInputError: an id is outside the vocabulary, or the windows do not fit 63 bits.
-    """
-    width = context_width + 1
-    if vocab_size**width >= 2**63:
-        rule = f"small enough for {vocab_size} ** (context_width + 1) < 2 ** 63"
-        reject("distinct_windows", "context_width", rule, got=context_width)
-    answered: list[Ids] = []
-    asked: list[Ids] = []
-    for sequence in sequences:
-        codes = _window_codes(sequence, vocab_size, width)
-        # The window at position i ends in token i + context_width.
-        n_asked = min(max(sequence.n_prompt - context_width, 0), len(codes))
-        asked.append(codes[:n_asked])
-        answered.append(codes[n_asked:])
-    codes, counts = np.unique(_joined(answered), return_counts=True)
-    fresh = ~np.isin(codes, _joined(asked))
-    return _unpack(codes[fresh], counts[fresh], (vocab_size, context_width))
-
-
 def score_windows(
     sequences: Iterable[TokenSequence], mark: GreenListMark, *, vocab_size: int
 ) -> WindowCounts:
@@ -305,38 +232,6 @@ def score_windows(
     """
     windows = distinct_windows(sequences, vocab_size=vocab_size, context_width=mark.context_width)
     return mark.count(windows)
-
-
-def _window_codes(sequence: TokenSequence, vocab_size: int, width: int) -> Ids:
-    token_ids = np.asarray(sequence.token_ids, dtype=np.int64)
-    _check_ids("distinct_windows", "token_ids", ids=token_ids, vocab_size=vocab_size)
-    n_windows = len(token_ids) - width + 1
-    if n_windows <= 0:
-        return np.empty(0, dtype=np.int64)
-    codes = np.zeros(n_windows, dtype=np.int64)
-    for column in range(width):
-        codes = codes * vocab_size + token_ids[column : column + n_windows]
-    return codes
-
-
-def _check_ids(where: str, name: str, *, ids: Ids, vocab_size: int) -> None:
-    if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
-        reject(where, name, f"in 0..{vocab_size - 1}", got=f"{ids.min()}..{ids.max()}")
-
-
-def _unpack(codes: Ids, counts: Ids, shape: tuple[int, int]) -> Windows:
-    vocab_size, context_width = shape
-    columns = []
-    for _ in range(context_width + 1):
-        codes, column = np.divmod(codes, vocab_size)
-        columns.append(column)
-    token_ids, *reversed_context = columns
-    context_ids = np.stack(reversed_context[::-1], axis=1)  # (n_windows, context_width)
-    return Windows(context_ids, token_ids, counts.astype(np.int64))
-
-
-def _joined(parts: Sequence[Ids]) -> Ids:
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

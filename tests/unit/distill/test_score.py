@@ -71,3 +71,26 @@ def test_out_of_step_is_refused(items, answers, teacher):
     """Nothing to score, or answers that do not match the items, is refused."""
     with pytest.raises(InvalidInputError):
         score_answers(items, answers, is_correct=_is_correct, teacher_answers=teacher)
+
+
+def test_clusters_widen_what_is_known():
+    """Items of one source are fewer than they look: the intervals say so, the shares stay."""
+    items = ITEMS * 30
+    answers = ["a" if n // 8 % 2 else "x" for n in range(120)]
+    truth = ["a"] * 120
+    sources = [n // 8 for n in range(120)]
+    alone, together = (
+        score_answers(
+            items,
+            answers,
+            is_correct=lambda _, said: said == "a",
+            teacher_answers=truth,
+            clusters=clusters,
+        ).overall
+        for clusters in (None, sources)
+    )
+    assert alone.share == together.share
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+    assert together.behind_teacher.low < alone.behind_teacher.low
+    with pytest.raises(InvalidInputError, match="clusters"):
+        score_answers(ITEMS, ["a"] * 4, is_correct=_is_correct, clusters=[1])

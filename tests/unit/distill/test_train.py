@@ -2,11 +2,13 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stillwatch.distill.loop import LoopPlan, batch_nats
 from stillwatch.distill.train import (
     Pair,
     Recipe,
@@ -17,7 +19,6 @@ from stillwatch.distill.train import (
     train_on_text,
     train_student,
 )
-from stillwatch.distill.train import _loss as batch_loss
 from stillwatch.errors import InvalidInputError
 from stillwatch.model.folder import EncodedPair, load_weights, write_character_tokenizer
 from stillwatch.model.local import GenerationRow, LocalModel
@@ -45,8 +46,8 @@ def test_mask_of_a_batch() -> None:
     assert [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 0]] == batch.is_answer.astype(int).tolist()
 
 
-def test_loss_is_the_answers_and_a_share_of_the_prompt(tokenizer: Path, tmp_path: Path) -> None:
-    """The loss of a padded batch equals the one summed up row by row without padding."""
+def test_the_losses_of_a_batch(tokenizer: Path, tmp_path: Path) -> None:
+    """The losses of a padded batch are those summed up row by row without padding."""
     import torch
 
     recipe = Recipe(1)
@@ -61,10 +62,12 @@ def test_loss_is_the_answers_and_a_share_of_the_prompt(tokenizer: Path, tmp_path
         nats = [-float(logits[i - 1, ids[i]]) for i in range(1, len(ids))]
         every += nats
         answers += nats[n_prompt - 1 :]
-    found = float(batch_loss(model, pad_batch(pairs, pad_id=0), 0.3))
-    assert np.mean(answers) + 0.3 * np.mean(every) == pytest.approx(found, rel=1e-5)
-    alone = float(batch_loss(model, pad_batch(pairs, pad_id=0), 0.0))
-    assert np.mean(answers) == pytest.approx(alone, rel=1e-5)
+    plan = LoopPlan(steps=1, rate=lambda _: 0.0, batch_size=2, pad_id=0, prompt_loss=0.3)
+    found = [float(part) for part in batch_nats(model, pad_batch(pairs, pad_id=0), plan)]
+    assert [np.mean(answers), np.mean(every)] == pytest.approx(found, rel=1e-5)
+    alone = replace(plan, prompt_loss=0.0)
+    found = [float(part) for part in batch_nats(model, pad_batch(pairs, pad_id=0), alone)]
+    assert [np.mean(answers), 0.0] == pytest.approx(found, rel=1e-5)
 
 
 def test_every_pair_is_shown_once_an_epoch() -> None:

@@ -1,5 +1,7 @@
 """Batched generation: a row's answer is its own."""
 
+import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +77,20 @@ def test_a_row_does_not_see_its_neighbours(model: LocalModel, temperature: float
     alone = [model.generate([row])[0].token_ids for row in rows[:30]]
     assert together == backwards
     assert together[:30] == alone
+
+
+def test_log_probabilities_come_with_an_answer(model: LocalModel) -> None:
+    """They are in the Chat Completions shape, by the bytes of the tokens, the end included."""
+    asked = Question(
+        messages=(Message("user", "say ab"),), parameters={"logprobs": True, "top_logprobs": 2}
+    )
+    [reply] = asyncio.run(model.answer([asked]))
+    content = json.loads(reply.answers[0].extra or "")["logprobs"]["content"]
+    said = b"".join(bytes(token["bytes"]) for token in content).decode()
+    assert reply.answers[0].text + "<eos>" == said
+    assert 1 + (reply.output_tokens or 0) == len(content)
+    likeliest = [token["top_logprobs"][0]["logprob"] for token in content]
+    assert [token["logprob"] for token in content] == pytest.approx(likeliest)
 
 
 def test_the_seed_decides_the_draws(model: LocalModel) -> None:

@@ -1,0 +1,1 @@
+"""The parts of `bench/trace_radioactivity.py`: students, rewriting, scoring, tables."""

@@ -1,0 +1,1 @@
+"""Watermark schemes behind one protocol: the key a provider already has, scored exactly."""
