@@ -192,44 +192,42 @@ def train_plainly(
         Tokens shown (count) and the last loss.
     """
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    class Noting(TrainerCallback):  # type: ignore[misc]  # transformers' types are not followed
-        """Notes each step's loss."""
-
-        def on_log(self, args: Any, state: Any, control: Any, **told: Any) -> None:
-            if "loss" in (told.get("logs") or {}):
-                note(state.global_step, float(told["logs"]["loss"]))
+    from stillwatch.distill.train_trl import step_caller
 
     rows = Dataset.from_list([_prompt_and_completion(example) for example in examples])
-    settings = SFTConfig(
-        output_dir=str(folder.parent / "plain"),
-        max_steps=table.steps,
-        per_device_train_batch_size=table.batch_size,
-        learning_rate=table.peak_rate,
-        lr_scheduler_type="constant",
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        use_cpu=True,
-        bf16=False,
-        disable_tqdm=True,
-        gradient_checkpointing=False,
-        dataloader_pin_memory=False,
-    )
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(str(folder)),
-        args=settings,
+        args=SFTConfig(**_plain_settings(folder, table)),
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(str(folder)),
-        callbacks=[Noting()],
+        callbacks=[step_caller(note)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     return int(float(logs[-1]["num_tokens"])), float(logs[-1]["loss"])
+
+
+def _plain_settings(folder: Path, table: TrainTable) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder.parent / "plain"),
+        "max_steps": table.steps,
+        "per_device_train_batch_size": table.batch_size,
+        "learning_rate": table.peak_rate,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "bf16": False,
+        "disable_tqdm": True,
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": False,
+    }
 
 
 def _prompt_and_completion(example: Example) -> dict[str, Any]:

@@ -73,7 +73,7 @@ async def ask_items(  # noqa: PLR0913 - the seams of a run, each of them somebod
         RecordError: the journal cannot be read or written.
         EnvironmentUnfitError: the disk is full.
     """
-    _check_stamp(permission, teacher)
+    check_stamp(permission, teacher)
     index = AnswerIndex(journal.folder)
     ledger.restore(index.reading())
     bodies = bodies_of(teacher)
@@ -94,12 +94,21 @@ async def ask_items(  # noqa: PLR0913 - the seams of a run, each of them somebod
 async def _run(
     asker: Asker | ModelAsker, on_progress: Callable[[AskProgress], None] | None
 ) -> AskSummary:
-    with _stopped_by_signals(asker.interrupt):
-        async with _telling(asker.progress, on_progress):
+    with stopped_by_signals(asker.interrupt):
+        async with telling(asker.progress, on_progress):
             return await asker.run()
 
 
-def _check_stamp(permission: PermissionStamp, teacher: TeacherTable) -> None:
+def check_stamp(permission: PermissionStamp, teacher: TeacherTable) -> None:
+    """Insist that a permission is for the teacher that is about to be asked.
+
+    Args:
+        permission: the stamp.
+        teacher: who is asked.
+
+    Raises:
+        NotPermittedError: it is for another model or endpoint.
+    """
     identity = bodies_of(teacher).identity
     found = (permission.model, permission.endpoint)
     if found != (identity.model, shown(identity.endpoint)):
@@ -110,8 +119,15 @@ def _check_stamp(permission: PermissionStamp, teacher: TeacherTable) -> None:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at the first SIGINT or SIGTERM, and leave the second to whom it belonged."""
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` at the first SIGINT or SIGTERM, and leave the second to whom it belonged.
+
+    Args:
+        stop: ends the work cleanly.
+
+    Yields:
+        Nothing; outside of the main thread signals are left alone.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -136,10 +152,18 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _telling(
+async def telling(
     look: Callable[[], AskProgress], tell: Callable[[AskProgress], None] | None
 ) -> AsyncIterator[None]:
-    """Tell progress at intervals, and once at the end."""
+    """Tell progress at intervals, and once at the end.
+
+    Args:
+        look: gives where the work stands.
+        tell: is told, or None.
+
+    Yields:
+        Nothing.
+    """
     if tell is None:
         yield
         return

@@ -107,8 +107,8 @@ class Asker:
         self._max_output = max_output(sources.teacher)
         self._tally = Tally(sources, self._queue)
         self._jitter = random.Random(0)  # spreads retries; nothing that is recorded hangs on it
-        # Some wait for the disk while others ask: the window is this much wider than the pace.
-        self._widest = table.concurrency + max(16, table.concurrency // 4)
+        # Answers on their way to the disk count as under way: what a crash can cost is this window.
+        self._widest = table.concurrency
         self._workers = Workers(self._work, self._room, most=self._widest)
         self._busy = 0
         self._health = 1.0  # share of the last attempts that the server did not fail

@@ -18,9 +18,9 @@ from pathlib import Path
 import msgspec
 
 from stillwatch.distill.ask import (
-    _check_stamp,
-    _stopped_by_signals,
-    _telling,
+    check_stamp,
+    stopped_by_signals,
+    telling,
 )
 from stillwatch.distill.ask_queue import Queue, Sources
 from stillwatch.distill.ask_table import AskProgress, AskSummary, AskTable
@@ -87,7 +87,7 @@ async def ask_batch(  # noqa: PLR0913 - the seams of a run, as in `ask_items`
         ModelError: the endpoint refused a batch, or did not answer for long.
         InvalidInputError: the teacher's wire has no batch interface.
     """
-    _check_stamp(permission, teacher)
+    check_stamp(permission, teacher)
     log = BatchLog(journal.folder.parent / "batches")
     answers, recorded = _charge(journal, ledger, log)
     sources = Sources(
@@ -106,8 +106,8 @@ async def ask_batch(  # noqa: PLR0913 - the seams of a run, as in `ask_items`
 
 
 async def _awaited(run: _Run, on_progress: Callable[[AskProgress], None] | None) -> AskSummary:
-    with _stopped_by_signals(run.interrupt):
-        async with _telling(run.progress, on_progress):
+    with stopped_by_signals(run.interrupt):
+        async with telling(run.progress, on_progress):
             return await run.run()
 
 

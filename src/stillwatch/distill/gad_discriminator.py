@@ -47,8 +47,11 @@ class Discriminator:
         self.model = copy.deepcopy(student).eval()
         width = student.get_output_embeddings().weight.shape[1]
         # It begins without an opinion: zero weights need no seed.
-        self.model.score_head = torch.nn.Linear(width, 1, bias=False, device=student.device)
-        torch.nn.init.zeros_(self.model.score_head.weight)
+        head = torch.nn.utils.skip_init(
+            torch.nn.Linear, width, 1, bias=False, device=student.device
+        )
+        torch.nn.init.zeros_(head.weight)
+        self.model.score_head = head
         self.pad_id, self.precision = pad_id, precision
         self.score_at, self.clip = score_at, clip
         self._optimizer = StudentOptimizer(self.model, uses_muon=False, weight_decay=0.0)

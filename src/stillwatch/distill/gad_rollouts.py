@@ -101,9 +101,7 @@ def sample_answers(
             logits_processor=LogitsProcessorList([_Race(sampling)]),
         )
     answers = out[:, width:].cpu().numpy()
-    return [
-        _row(prompt, answer, sampling) for prompt, answer in zip(prompts, answers, strict=True)
-    ]
+    return [_row(prompt, answer, sampling) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 class _Race:

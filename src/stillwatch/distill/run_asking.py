@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from stillwatch.distill.ask import GROUP_S, AskProgress, AskSummary, ask_items
 from stillwatch.distill.attempts import answered_items
+from stillwatch.distill.batch import ask_batch
 from stillwatch.distill.filters import FilterCounts, filter_answers, write_kept
 from stillwatch.distill.items import read_items
 from stillwatch.distill.run_files import write_json
@@ -38,9 +40,9 @@ async def ask_run(run: Run, on_progress: Callable[[AskProgress], None] | None = 
     settings = msgspec.to_builtins(run.settings)
     settings["teacher"]["endpoint"] = permission.endpoint
     write_json(run.folder.settings, {"settings": settings, "permission": permission})
-    ask = ask_items
+    ask: Callable[..., Awaitable[AskSummary]] = ask_items
     if run.settings.ask.batch:
-        from stillwatch.distill.batch import ask_batch as ask
+        ask = partial(ask_batch, batches=run.settings.batch)
     with Journal.open(run.folder.journal, fsync_interval_s=GROUP_S) as journal:
         summary = await ask(
             read_items(run.folder.questions),

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from stillwatch.distill.ask_table import AskTable
+from stillwatch.distill.batch_table import BatchTable
 from stillwatch.distill.budget import BudgetTable
 from stillwatch.distill.curve_table import CurveTable
 from stillwatch.distill.filters import FilterTable
@@ -37,6 +38,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         permission: on what basis the teacher may be distilled; without it nothing is asked.
         judge: a model that judges answers, where a check or the filter wants one; as `teacher`.
         ask: how fast.
+        batch: how batches are cut and watched, where `ask.batch` is true.
         budget: the most that may be spent.
         prices: what tokens cost, where the package's table is not right.
         filter: which answers are kept.
@@ -54,6 +56,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     permission: Permission | None = None
     judge: TeacherTable | None = None
     ask: AskTable = AskTable()
+    batch: BatchTable = BatchTable()
     budget: BudgetTable = BudgetTable()
     prices: PriceTable = PriceTable()
     filter: FilterTable = FilterTable()

@@ -80,7 +80,7 @@ def train_by_trl(
     order = list(_order(student.rows, table, seed=seed, steps=steps))
     trainer = _trainer(student, table, order=order, settings=_settings(table, steps, seed, scratch))
     if on_step is not None:
-        trainer.add_callback(_caller(on_step))
+        trainer.add_callback(step_caller(on_step))
     with warnings.catch_warnings():
         # torch and accelerate warn of what they do themselves (gloo, pinned memory).
         warnings.simplefilter("ignore", UserWarning)
@@ -247,7 +247,15 @@ def _tokenizer(student: Student) -> Any:
     return tokenizer
 
 
-def _caller(on_step: Callable[[int, float], None]) -> Any:
+def step_caller(on_step: Callable[[int, float], None]) -> Any:
+    """Make a callback of transformers that passes each step's loss on.
+
+    Args:
+        on_step: called with the steps done and the loss.
+
+    Returns:
+        The callback.
+    """
     with extra("trl"):
         from transformers import TrainerCallback
 

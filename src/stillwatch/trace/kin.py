@@ -110,6 +110,18 @@ class Panel:
         mine, theirs = self.card(candidate).released, self.card(self.suspect).released
         return mine is None or theirs is None or mine <= theirs
 
+    def has_same_base(self, other: str) -> bool:
+        """Tell whether a model is known to come from the suspect's base model, or is that model.
+
+        Args:
+            other: a candidate or reference.
+
+        Returns:
+            False where either base is unknown.
+        """
+        base = self.card(self.suspect).base
+        return bool(base) and base in {self.card(other).base, other}
+
     def is_matched(self, reference: str, *, days: int = MATCHED_DAYS) -> bool:
         """Tell whether a reference has the suspect's base model and about its age.
 
@@ -121,7 +133,8 @@ class Panel:
             True where base and days are known of both and agree; unknown never agrees.
         """
         one, other = self.card(self.suspect), self.card(reference)
-        same_base = bool(one.base) and one.base in {other.base, reference}
         if one.released is None or other.released is None:
             return False
-        return same_base and abs(one.released - other.released) <= timedelta(days=days)
+        return self.has_same_base(reference) and abs(one.released - other.released) <= timedelta(
+            days=days
+        )

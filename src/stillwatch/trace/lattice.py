@@ -4,7 +4,7 @@ Both randomised tests, canaries and the withheld split, come down to one questio
 weight w_i (an integer) with a chance q_i that we fixed ourselves; how rare is a sum so high? The
 distribution is computed by adding one item after the other. Far in the tail every double would
 underflow, so the chances are first tilted until the sum that was seen is the expected one; the tilt
-is undone in logarithms. Nothing is subtracted on the way, so the relative error stays near 1e-13.
+is undone in logarithms. The relative error stays below 1e-9, however small the p-value.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _LN10 = math.log(10.0)
+#: Items times sum above which the transform is the faster way.
+_MOST_STEPS = 50_000_000
 #: Standard scores that the e-value bets on: half octaves, from barely visible to overwhelming.
 _BETS = 2.0 ** np.arange(0.0, 5.5, 0.5)
 
@@ -30,7 +32,7 @@ def sum_upper_tail(weights: npt.ArrayLike, chances: npt.ArrayLike, *, at_least: 
     """Compute P[sum of w_i z_i >= at_least] for independent z_i ~ Bernoulli(q_i).
 
     Args:
-        weights: integers, at least 0, shape (n,); cost grows as n times their sum.
+        weights: integers, at least 0, shape (n,); their sum is what it costs.
         chances: q_i, strictly between 0 and 1, shape (n,) or one number for all.
         at_least: the sum seen.
 
@@ -44,9 +46,11 @@ def sum_upper_tail(weights: npt.ArrayLike, chances: npt.ArrayLike, *, at_least: 
         >>> sum_upper_tail([1, 1, 1], 0.1, at_least=3).log10_p
         -3.0
         >>> round(sum_upper_tail([1] * 2000, 0.1, at_least=1500).log10_p, 2)
-        -1080.93
+        -1036.11
     """
     w, q = _checked(weights, chances)
+    if w.size and not np.issubdtype(w.dtype, np.integer):
+        reject("trace.sum_upper_tail", "weights", "integers", got=str(w.dtype))
     if at_least > w.sum():
         rule = f"at most the sum of the weights ({w.sum()})"
         reject("trace.sum_upper_tail", "at_least", rule, got=at_least)
@@ -59,6 +63,29 @@ def sum_upper_tail(weights: npt.ArrayLike, chances: npt.ArrayLike, *, at_least: 
     tail = float(np.sum(masses[at_least:] * np.exp(-tilt * excess)))
     log_p = min(log_mgf - tilt * at_least + math.log(tail), 0.0)
     return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / _LN10)
+
+
+def sum_survival(weights: npt.ArrayLike, chances: npt.ArrayLike) -> Floats:
+    """Compute P[S >= s] for every s at once, for many sums of one null.
+
+    Args:
+        weights: integers, as in `sum_upper_tail`.
+        chances: as in `sum_upper_tail`.
+
+    Returns:
+        Shape (sum of the weights + 1,): entry s is P[S >= s], to an absolute error of 1e-12.
+
+    Raises:
+        InvalidInputError: a weight or a chance is out of range.
+
+    Example:
+        >>> sum_survival([1, 2], 0.5)
+        array([1.  , 0.75, 0.5 , 0.25])
+    """
+    w, q = _checked(weights, chances)
+    if w.size and not np.issubdtype(w.dtype, np.integer):
+        reject("trace.sum_survival", "weights", "integers", got=str(w.dtype))
+    return np.minimum(np.cumsum(_masses(w, q)[::-1])[::-1], 1.0)
 
 
 def sum_log10_e(weights: npt.ArrayLike, chances: npt.ArrayLike, *, seen: float) -> float:
@@ -80,7 +107,7 @@ def sum_log10_e(weights: npt.ArrayLike, chances: npt.ArrayLike, *, seen: float) 
 
     Example:
         >>> round(sum_log10_e([1] * 100, 0.1, seen=40), 1)
-        12.9
+        12.5
     """
     w, q = _checked(weights, chances)
     spread = math.sqrt(float(np.sum(w * w * q * (1 - q))))
@@ -123,9 +150,10 @@ def _tilt(w: Ints | Floats, q: Floats, target: float) -> float:
 
 
 def _masses(w: Ints | Floats, q: Floats) -> Floats:
-    """Add one item after the other: P[S = s] for s in 0..sum(w)."""
-    total = int(w.sum())
-    masses = np.zeros(total + 1)
+    """Compute P[S = s] for s in 0..sum(w)."""
+    if len(w) * float(w.sum()) > _MOST_STEPS:
+        return _masses_by_transform(w, q)
+    masses = np.zeros(int(w.sum()) + 1)
     masses[0] = 1.0
     top = 0
     # Small weights first keep the occupied part short for as long as possible.
@@ -138,3 +166,19 @@ def _masses(w: Ints | Floats, q: Floats) -> Floats:
         masses[step : top + step + 1] += moved
         top += step
     return masses
+
+
+def _masses_by_transform(w: Ints | Floats, q: Floats) -> Floats:
+    """Do the same through the characteristic function: fast for many items of few kinds.
+
+    Its error is about 1e-15 of the largest mass, which is enough after tilting: the tail that is
+    asked for then lies where the mass is.
+    """
+    n_points = int(w.sum()) + 1
+    angles = -2.0j * np.pi / n_points * np.arange(n_points // 2 + 1)
+    kinds, counts = np.unique(np.stack([w, q]), axis=1, return_counts=True)
+    log_phi = np.zeros(len(angles), dtype=np.complex128)
+    with np.errstate(divide="ignore"):
+        for (step, chance), count in zip(kinds.T, counts, strict=True):
+            log_phi += count * np.log(1.0 - chance + chance * np.exp(angles * step))
+    return np.maximum(np.fft.irfft(np.exp(log_phi), n_points), 0.0)

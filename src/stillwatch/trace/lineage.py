@@ -14,6 +14,7 @@ references are as close", is all that similarity can prove. More questions make 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,12 +24,12 @@ from numpy.typing import NDArray
 from stillwatch.errors import reject
 from stillwatch.trace.answer_table import AnswerTable
 from stillwatch.trace.kin import Panel
-from stillwatch.trace.ngrams import Feature, Similarities, similarities
+from stillwatch.trace.ngrams import Feature, Similarities, name_of, similarities
 
 Floats = NDArray[np.float64]
 
 #: Chosen on one public collection and reported on another (docs/lineage.md, "Which feature").
-DEFAULT_FEATURE = Feature("word", 2)
+DEFAULT_FEATURES = (Feature("word", 1), Feature("word", 2), Feature("char", 4, 100))
 #: Questions that both must have answered before a similarity is believed.
 _FEWEST_QUESTIONS = 5
 
@@ -47,6 +48,7 @@ class Kinship:
         closer_matched: the same among references with the suspect's base model and age.
         matched: how many of those there are.
         possible: False where the candidate was released after the suspect.
+        same_base: both are known to come from one base model, which alone makes them alike.
     """
 
     candidate: str
@@ -58,6 +60,7 @@ class Kinship:
     closer_matched: int
     matched: int
     possible: bool
+    same_base: bool
 
     @property
     def smallest_level(self) -> float:
@@ -71,7 +74,7 @@ class Lineage:
 
     Attributes:
         suspect: the model in question.
-        feature: name of what was compared.
+        features: name of what was compared.
         n_questions: questions of the table (count).
         kinships: possible candidates first, each group by excess, highest first.
         first_stays: share of resamples of the questions in which the first stays first, 0..1; says
@@ -81,7 +84,7 @@ class Lineage:
     """
 
     suspect: str
-    feature: str
+    features: str
     n_questions: int
     kinships: tuple[Kinship, ...]
     first_stays: float
@@ -125,7 +128,7 @@ def find_teacher(
     panel: Panel,
     *,
     rng: np.random.Generator,
-    feature: Feature = DEFAULT_FEATURE,
+    features: Sequence[Feature] = DEFAULT_FEATURES,
     compared: Similarities | None = None,
     n_draws: int = 1000,
 ) -> Lineage:
@@ -135,8 +138,8 @@ def find_teacher(
         table: answers of all models of the panel, and perhaps of others, which are left out.
         panel: suspect, candidates and references.
         rng: resamples the questions.
-        feature: what of the answers is compared; fix it beforehand.
-        compared: `similarities(table, feature)`, to compute it once for many panels.
+        features: what of the answers is compared; fix it beforehand.
+        compared: `similarities(table, features)`, to compute it once for many panels.
         n_draws: resamples (count, at least 1).
 
     Returns:
@@ -149,7 +152,7 @@ def find_teacher(
     if n_draws < 1:
         reject("trace.find_teacher", "n_draws", "at least 1", got=n_draws)
     if compared is None:
-        compared = similarities(table, feature)
+        compared = similarities(table, features)
     places = [table.place(model) for model in panel.models]
     cosines = centred_cosines(compared[:, places][:, :, places])
     valid = _valid_pairs(panel)
@@ -169,7 +172,7 @@ def find_teacher(
     kinships.sort(key=lambda k: (not k.possible, -k.excess))
     stays, low, high = _resample(per_question, panel, kinships[0], rng=rng, n_draws=n_draws)
     return Lineage(
-        panel.suspect, feature.name, len(table.questions), tuple(kinships), stays, low, high
+        panel.suspect, name_of(features), len(table.questions), tuple(kinships), stays, low, high
     )
 
 
@@ -277,6 +280,7 @@ def _kinship(
         closer_matched=int((closer & matched).sum()),
         matched=int(matched.sum()),
         possible=panel.is_possible(candidate),
+        same_base=panel.has_same_base(candidate),
     )
 
 

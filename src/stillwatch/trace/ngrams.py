@@ -41,6 +41,8 @@ _STYLE_WORDS = (
 )
 
 Similarities = NDArray[np.float32]
+#: Names of several features together, for tables.
+_JOIN = "+"
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,42 @@ def grams(texts: Sequence[str], feature: Feature) -> Ragged:
     return shingle(words, width=feature.width, max_tokens=feature.beginning)
 
 
-def similarities(table: AnswerTable, feature: Feature) -> Similarities:
-    """Compare all answers to each question.
+def name_of(features: Sequence[Feature]) -> str:
+    """Name features that are compared together.
+
+    Args:
+        features: any number.
+
+    Returns:
+        Their names joined, for example `word-1+word-2`.
+    """
+    return _JOIN.join(feature.name for feature in features)
+
+
+def similarities(table: AnswerTable, features: Sequence[Feature]) -> Similarities:
+    """Compare all answers to each question, by one feature or by the mean of several.
 
     Args:
         table: the answers.
-        feature: what of them is compared.
+        features: what of them is compared.
 
     Returns:
         Cosines of weighted grams, 0..1, shape (n_questions, n_models, n_models); NaN in the rows
         and columns of a model whose answer has no gram of its own.
+
+    Raises:
+        InvalidInputError: no feature is given, or one is out of range.
     """
+    if not features:
+        reject("trace.similarities", "features", "at least one", got=0)
+    total = _compare(table, features[0])
+    for feature in features[1:]:
+        total += _compare(table, feature)
+    total /= len(features)
+    return total
+
+
+def _compare(table: AnswerTable, feature: Feature) -> Similarities:
     n_questions, n_models = len(table.questions), len(table.models)
     out = np.full((n_questions, n_models, n_models), np.nan, dtype=np.float32)
     for first, held in _blocks(table, feature):
@@ -111,7 +138,7 @@ def similarities(table: AnswerTable, feature: Feature) -> Similarities:
             begin = number * (n_models + 1)
             asked = _row(held, begin)
             answers = [_row(held, begin + 1 + model) for model in range(n_models)]
-            out[first + number] = _cosines(answers, asked, rarity=feature.rarity)
+            out[first + number] = gram_cosines(answers, asked, rarity=feature.rarity)
     return out
 
 
@@ -127,8 +154,17 @@ def _row(held: Ragged, place: int) -> Hashes:
     return held.values[held.offsets[place] : held.offsets[place + 1]]
 
 
-def _cosines(answers: Sequence[Hashes], asked: Hashes, *, rarity: float) -> Similarities:
-    """Compare the answers to one question; shape (n_models, n_models), NaN where there is none."""
+def gram_cosines(answers: Sequence[Hashes], asked: Hashes, *, rarity: float) -> Similarities:
+    """Compare the answers to one question by their weighted grams.
+
+    Args:
+        answers: hashed grams of each answer.
+        asked: grams of the question, which count for nothing.
+        rarity: power of the inverse document frequency among these answers.
+
+    Returns:
+        Cosines, shape (n_answers, n_answers), NaN in the row and column of an answer without grams.
+    """
     n = len(answers)
     lengths = np.array([len(row) for row in answers])
     values, columns = np.unique(np.concatenate(answers), return_inverse=True)

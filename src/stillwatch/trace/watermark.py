@@ -45,6 +45,7 @@ __all__ = [
     "Windows",
     "campaign_mark",
     "distinct_windows",
+    "keyed_bits",
     "mark_key_id",
     "score_windows",
 ]
@@ -234,6 +235,23 @@ def score_windows(
     return mark.count(windows)
 
 
+def keyed_bits(
+    key: bytes, context_ids: Ids, token_ids: Ids
+) -> npt.NDArray[np.uint64]:
+    """Draw 64 keyed pseudo-random bits for tokens after contexts.
+
+    Args:
+        key: 16 bytes or more.
+        context_ids: shape (n, k).
+        token_ids: shape (n,), or (n, V) for many tokens after each context.
+
+    Returns:
+        The shape of `token_ids`, uint64.
+    """
+    seeds = _row_seeds(key, context_ids)
+    return _bits(seeds if token_ids.ndim == 1 else seeds[:, None], token_ids)
+
+
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     state = (state ^ (state >> np.uint64(30))) * _MIX_A
     state = (state ^ (state >> np.uint64(27))) * _MIX_B
@@ -251,8 +269,11 @@ def _row_seeds(key: bytes, contexts: Ids) -> npt.NDArray[np.uint64]:
 
 
 def _draw(seeds: npt.NDArray[np.uint64], token_ids: Ids, gamma: float) -> Mask:
-    drawn = _mix(seeds + (token_ids.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
-    return drawn >> np.uint64(11) < np.uint64(round(gamma * 2**53))
+    return _bits(seeds, token_ids) >> np.uint64(11) < np.uint64(round(gamma * 2**53))
+
+
+def _bits(seeds: npt.NDArray[np.uint64], token_ids: Ids) -> npt.NDArray[np.uint64]:
+    return _mix(seeds + (token_ids.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
 
 
 @functools.lru_cache(maxsize=32)

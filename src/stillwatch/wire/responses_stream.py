@@ -201,10 +201,22 @@ def _events(whole: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         at = {"output_index": index, "item_id": item.get("id")}
         empty = {**item, "content": []} if item.get("type") == "message" else item
         yield "response.output_item.added", {"output_index": index, "item": empty}
-        for n, part in enumerate(list_of(item.get("content"))):
-            if item.get("type") == "message" and part.get("type") == "output_text":
-                text = {"delta": part["text"], "logprobs": list_of(part.get("logprobs"))}
-                yield "response.output_text.delta", {**at, "content_index": n, **text}
+        if item.get("type") == "message":
+            for n, part in enumerate(list_of(item.get("content"))):
+                yield from _part_events({**at, "content_index": n}, part)
         yield "response.output_item.done", {"output_index": index, "item": item}
     ending = whole["status"] if whole["status"] in {"incomplete", "failed"} else "completed"
     yield f"response.{ending}", {"response": whole}
+
+
+def _part_events(at: dict[str, Any], part: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Write one part of a message: its start, its text, its end."""
+    if part.get("type") != "output_text":
+        yield "response.content_part.added", {**at, "part": part}
+        yield "response.content_part.done", {**at, "part": part}
+        return
+    logprobs = list_of(part.get("logprobs"))
+    yield "response.content_part.added", {**at, "part": {**part, "text": ""}}
+    yield "response.output_text.delta", {**at, "delta": part["text"], "logprobs": logprobs}
+    yield "response.output_text.done", {**at, "text": part["text"], "logprobs": logprobs}
+    yield "response.content_part.done", {**at, "part": part}

@@ -8,13 +8,14 @@ values over distinct draws and gives the exact, or a provably conservative, uppe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from stillwatch.trace.marks.nulls import Null
-from stillwatch.trace.watermark import Ids, Windows
+from stillwatch.trace.windows import Ids, TokenSequence, Windows, distinct_windows
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,6 +46,8 @@ class Mark(Protocol):
     Attributes:
         key_id: public name of the key, safe to log.
         context_width: tokens before a token that decide its value (count, 0 or more).
+        pad: None where contexts reach back into the question; else contexts hold answer tokens
+            only and this id stands before the first one (`distinct_windows(pad=...)`).
         null: what a value is drawn from when the text does not know the key.
     """
 
@@ -53,6 +56,9 @@ class Mark(Protocol):
 
     @property
     def context_width(self) -> int: ...
+
+    @property
+    def pad(self) -> int | None: ...
 
     @property
     def null(self) -> Null: ...
@@ -82,3 +88,19 @@ class Mark(Protocol):
     def with_key(self, key: bytes) -> Mark:
         """Make the same scheme with another secret: decoys and sub-keys come from here."""
         ...
+
+
+def mark_windows(sequences: Iterable[TokenSequence], mark: Mark, *, vocab_size: int) -> Windows:
+    """Collect the distinct windows that a mark is looked for in.
+
+    Args:
+        sequences: texts with the questions they answer.
+        mark: gives the width, and whether contexts reach into the question.
+        vocab_size: size of the vocabulary.
+
+    Returns:
+        Distinct windows of the whole corpus, without those that a question holds.
+    """
+    return distinct_windows(
+        sequences, vocab_size=vocab_size, context_width=mark.context_width, pad=mark.pad
+    )

@@ -1,0 +1,1 @@
+"""Public collections of answers whose lineages are known, and how well a method tells them."""

@@ -1,0 +1,89 @@
+"""What schemes share beyond the protocol: scoring by draws, and choosing by Gumbel noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from stillwatch.errors import reject
+from stillwatch.trace.marks.protocol import Evidence, Floats
+from stillwatch.trace.marks.scoring import distinct_draws, sum_evidence
+from stillwatch.trace.windows import Ids, Windows, number_rows
+
+if TYPE_CHECKING:
+    from stillwatch.trace.marks.nulls import Null
+
+
+class WindowScoring:
+    """The default `draws` and `score`: every distinct window is a draw of its own."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def null(self) -> Null: ...
+
+        def values(self, windows: Windows, vocab_size: int) -> Floats: ...
+
+    def draws(self, windows: Windows, vocab_size: int) -> Ids:  # noqa: ARG002 - of the protocol
+        """Number the windows' draws.
+
+        Args:
+            windows: of this mark's width.
+            vocab_size: size of the vocabulary.
+
+        Returns:
+            Shape (n,); equal numbers share one draw of the key.
+        """
+        return number_rows(np.column_stack([windows.context_ids, windows.token_ids]))
+
+    def score(
+        self, windows: Windows, vocab_size: int, *, weights: npt.ArrayLike | None = None
+    ) -> Evidence:
+        """Sum the values of distinct draws.
+
+        Args:
+            windows: of this mark's width.
+            vocab_size: size of the vocabulary.
+            weights: shape (n,), 0 or more, chosen without the key; None for equal weights.
+
+        Returns:
+            The sum and its tail.
+        """
+        values, draws = self.values(windows, vocab_size), self.draws(windows, vocab_size)
+        return sum_evidence(distinct_draws(values, draws, weights), self.null)
+
+
+def context_columns(where: str, context_ids: npt.ArrayLike, width: int) -> Ids:
+    """Take the last `width` tokens of each context.
+
+    Args:
+        where: the scheme's name, for the error.
+        context_ids: shape (B, k).
+        width: tokens needed (count, 0 or more).
+
+    Returns:
+        Shape (B, width), int64.
+
+    Raises:
+        InvalidInputError: contexts are not two-dimensional, or shorter than `width`.
+    """
+    contexts = np.asarray(context_ids, dtype=np.int64)
+    if contexts.ndim != 2 or contexts.shape[1] < width:
+        reject(where, "context_ids", f"of shape (B, k), k >= {width}", got=contexts.shape)
+    return contexts[:, contexts.shape[1] - width :]
+
+
+def largest_only(noisy: Floats) -> Floats:
+    """Turn logits with Gumbel noise into logits that leave one token to choose.
+
+    Args:
+        noisy: shape (B, V); the largest of each row is the token.
+
+    Returns:
+        Shape (B, V): 0 at the largest, minus infinity elsewhere.
+    """
+    chosen = np.full(noisy.shape, -np.inf)
+    chosen[np.arange(len(noisy)), noisy.argmax(axis=1)] = 0.0
+    return chosen
