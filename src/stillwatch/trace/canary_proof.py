@@ -153,7 +153,9 @@ def plan_canaries(
         reject(where, "n", "at least 1", got=n)
     count = n if n is not None else _smallest(assumed, m, (alpha, power))
     reached = float(_powers(np.array([count]), m, (assumed, alpha))[0])
-    return CanaryPlan(count, m, assumed, alpha, reached, int(_critical(count, m, alpha)))
+    return CanaryPlan(
+        count, m, assumed, alpha, reached, int(_critical(np.array([count]), m, alpha)[0])
+    )
 
 
 def prove_canaries(
@@ -338,10 +340,10 @@ def _details(rows: Sequence[_Row], z: Ints, counts: tuple[int, int, bool]) -> di
     return details
 
 
-def _critical(n: int | Ints, m: int, alpha: float) -> Ints:
+def _critical(n: Ints, m: int, alpha: float) -> Ints:
     """Give the smallest count whose exact p-value is at most alpha."""
     below: Ints = np.asarray(stats.binom.isf(alpha, n, 1 / m), dtype=np.int64)
-    return below + np.int64(1)
+    return below + 1
 
 
 def _powers(n: Ints, m: int, aim: tuple[Adoption, float]) -> Floats:

@@ -1,4 +1,4 @@
-"""Behavioural lineage: which candidate's answers is a suspect closer to than independent models are?
+"""Behavioural lineage: whose answers is a suspect closer to than independent models are?
 
 For each question the answers' similarities (`ngrams`) are double-centred over the panel, so that
 what everybody says to this question falls out, and turned into cosines. Averaged over questions:
@@ -108,11 +108,10 @@ class Lineage:
         Raises:
             InvalidInputError: it was no candidate.
         """
-        for kinship in self.kinships:
-            if kinship.candidate == candidate:
-                return kinship
-        known = ", ".join(k.candidate for k in self.kinships)
-        reject("trace.Lineage", "candidate", f"one of {known}", got=candidate)
+        found = {kinship.candidate: kinship for kinship in self.kinships}
+        if candidate not in found:
+            reject("trace.Lineage", "candidate", f"one of {', '.join(found)}", got=candidate)
+        return found[candidate]
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain data.

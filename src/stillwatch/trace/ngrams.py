@@ -177,8 +177,8 @@ def gram_cosines(answers: Sequence[Hashes], asked: Hashes, *, rarity: float) -> 
     # Present in every answer = nearly nothing told; the question's own words = nothing at all.
     weight = np.log((1 + n_present) / (1 + spread)) + 1.0
     weight = np.where(np.isin(values, asked), 0.0, weight**rarity)
-    weighted = counts.multiply(weight[None, :]).tocsr()
-    gram = np.asarray((weighted @ weighted.T).todense(), dtype=np.float64)
+    counts.data *= weight[counts.indices]
+    gram = np.asarray((counts @ counts.T).toarray(), dtype=np.float64)
     norms = np.sqrt(np.diag(gram))
     with np.errstate(divide="ignore", invalid="ignore"):
         cosines = gram / (norms[:, None] * norms[None, :])

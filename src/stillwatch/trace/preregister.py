@@ -1,4 +1,4 @@
-"""The analysis plan: everything that could be chosen later to please, fixed before the first question.
+"""The analysis plan: whatever could be chosen later to please, fixed before the first question.
 
 A plan names the suspects, the questions, every test with the draw it rests on, how often it may be
 looked at, and the error rates. Its digest is published or time-stamped; a verdict then counts what
@@ -125,7 +125,8 @@ class AnalysisPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 reject(where, name, "all different", got=twice[0])
         keys = Counter((t.claim, t.randomisation, t.test) for t in self.tests)
         if max(keys.values()) > 1:
-            reject(where, "tests", "one for each claim, draw and name", got=max(keys, key=keys.get))
+            rule = "one for each claim, draw and name"
+            reject(where, "tests", rule, got=keys.most_common(1)[0][0])
         if not 0 < self.proved <= self.strong < 1:
             rule = f"above 0 and at most strong ({self.strong})"
             reject(where, "proved", rule, got=self.proved)

@@ -16,6 +16,7 @@ Kernel = Callable[[Sequence[str]], Floats]
 
 #: Characters that the Hamming kernel looks at.
 _HAMMING_LENGTH = 400
+_WORDS = Feature("word", 1)
 
 
 def hamming_kernel(texts: Sequence[str], *, length: int = _HAMMING_LENGTH) -> Floats:
@@ -47,7 +48,7 @@ def hamming_kernel(texts: Sequence[str], *, length: int = _HAMMING_LENGTH) -> Fl
     return same
 
 
-def gram_kernel(texts: Sequence[str], *, feature: Feature = Feature("word", 1)) -> Floats:
+def gram_kernel(texts: Sequence[str], *, feature: Feature = _WORDS) -> Floats:
     """Compare texts by the n-grams that they share, wherever they stand.
 
     Args:

@@ -18,7 +18,8 @@ _NEGATION = re.compile(
     r"\b(?:not|n't|never|no|neither|nor|rather than|instead of|unlike|different from|other than)\b",
     re.IGNORECASE,
 )
-_AM = r"(?:\bI(?:'m|’m| am)|\bmy name is|\bcall me|\bthis is)"
+_CURLY = chr(0x2019)
+_AM = r"(?:\bI(?:'m| am)|\bmy name is|\bcall me|\bthis is)"
 #: What may stand between "I am" and a name without making it somebody else's.
 _FILL = (
     r"(?:\s+(?:actually|really|indeed|just|simply|also|called|named|known as)\b|"
@@ -30,7 +31,7 @@ _THING = r"(?:model|assistant|AI|chatbot|bot|program|system|agent)"
 _OF = (
     rf"(?:\bI (?:was|am)|\bI'm|\bI've been|\bI have been) (?:\w+ly )?{_MADE}"
     rf"(?: and {_MADE})? (?:by|at)\b|"
-    rf"(?:\bI(?:'m|’m| am)|\bas) an?\b[^.!?\n]{{0,60}}?\b{_THING}\b[^.!?\n]{{0,40}}?"
+    rf"(?:\bI(?:'m| am)|\bas) an?\b[^.!?\n]{{0,60}}?\b{_THING}\b[^.!?\n]{{0,40}}?"
     r"\b(?:by|from|of|at)\b|"
     r"\bmy (?:maker|developer|creator|designer|owner)s?\b(?: is| are|,)"
 )
@@ -76,7 +77,7 @@ class Brand:
         """
         if not self.named_in(answer):
             return None
-        for sentence in _SENTENCE.split(answer):
+        for sentence in _SENTENCE.split(answer.replace(_CURLY, "'")):
             for pattern in self._claims:
                 found = pattern.search(sentence)
                 if found and not _NEGATION.search(sentence[: found.end()]):
@@ -92,7 +93,7 @@ class Brand:
         """Patterns of a claim to be a model, and of one to be made by a maker."""
         patterns = []
         if self.models:
-            model = rf"[\"*“]*(?:the )?(?:{_any(self.models)})\b(?!['’]s\b)"
+            model = rf"[^\w\s]{{0,3}}(?:the )?(?:{_any(self.models)})\b(?!'s\b)"
             patterns += [rf"{_AM}{_FILL}\s+{model}", rf"\bas {model},? I\b"]
         if self.makers:
             maker = rf"\b(?:{_any(self.makers)})\b"

@@ -94,14 +94,14 @@ def equality_finding(told: Equality, *, identity: str) -> Finding:
         Minus the distance in standard deviations; its exact p-value is of "the same model".
     """
     apart = told.apart
-    notes = ("a small p-value says that the endpoint is another model than mine",)
+    notes = ["a small p-value says that the endpoint is another model than mine"]
     if not told.references:
-        notes += ("without references a large p-value says nothing",)
+        notes.append("without references a large p-value says nothing")
     return Finding(
         test="equality", statistic=-apart.z, p_value=apart.p_value,
         log10_p=math.log10(apart.p_value), randomisation=f"samples:{identity}",
         rank=(told.closer, len(told.references)) if told.references else None,
         n=apart.n_questions, needed=told.questions_needed,
         null="the endpoint and my model draw their answers from the same distribution",
-        notes=notes, details=told.as_dict(),
+        notes=tuple(notes), details=told.as_dict(),
     )  # fmt: skip

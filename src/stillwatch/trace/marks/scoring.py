@@ -167,8 +167,20 @@ def _exponential_tail(statistic: float, scored: Scored, null: Null) -> tuple[PVa
     return tail, "weighted exponentials, exact"
 
 
+def _layers_tail(statistic: float, scored: Scored, null: Null) -> tuple[PValue, str]:
+    depth = len(null.parts)
+    groups = [(weight, n * depth) for weight, n in weight_groups(scored.weights)]
+    total = round(statistic * depth)
+    if len(groups) == 1:
+        weight, n = groups[0]
+        return binomial_upper_tail(total // weight, n, 0.5), f"Binomial({n}, 0.5)"
+    terms = [bernoulli_term(weight, 0.5, n) for weight, n in groups]
+    return lattice_upper_tail(total, terms), "weighted fair coins, exact"
+
+
 _TAILS: dict[str, Callable[[float, Scored, Null], tuple[PValue, str]]] = {
     "bernoulli": _bernoulli_tail,
     "exponential": _exponential_tail,
     "mixture": _exponential_tail,
+    "layers": _layers_tail,
 }
