@@ -6,7 +6,7 @@ OUT    ?= siege-out
 ARGS   ?=
 DATA   ?= data
 # Benchmarks of a minute or less that need no data.
-SHORT  := api_bodies fold_stages guard_overhead record
+SHORT  := api_bodies distill_questions fold_stages guard_overhead record
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help siege siege-quick test test-quick test-wheel lint format bench bench-record \
+.PHONY: help bench-ask bench-copy bench-train example siege siege-quick test test-quick test-wheel lint format bench bench-record \
   bench-detect bench-detect-speed bench-detect-window clean
 
 help:  ## list the targets
@@ -38,6 +38,9 @@ siege: $(VENV)/.run  ## the contest on loopback; ends in siege-out/moat.html
 
 siege-quick: $(VENV)/.run  ## a smaller contest
 	$(BIN)/stillwatch siege --quick --out $(OUT) $(ARGS)
+
+example: $(VENV)/.run  ## distil the house skills teacher on loopback; ends in house-skills-out/curve.html
+	$(BIN)/python examples/house-skills/run.py $(ARGS)
 
 test: $(VENV)/.dev  ## every test
 	$(PYTEST) $(ARGS)
@@ -77,6 +80,15 @@ bench-detect-speed: $(VENV)/.dev  ## rate, memory and growth of detect beside Mi
 
 bench-detect-window: $(VENV)/.dev  ## the published window test's protocol; needs DATA=folder
 	$(BIN)/python bench/detect_window.py --data $(DATA) $(ARGS)
+
+bench-ask: $(VENV)/.run  ## asking beside distilabel and curator, in environments of their own
+	$(BIN)/python bench/distill_ask.py $(ARGS)
+
+bench-copy: $(VENV)/.run  ## copy curves of real tasks; needs DATA=folder
+	$(BIN)/python bench/distill_real.py --data $(DATA) $(ARGS)
+
+bench-train: $(VENV)/.dev  ## training beside TRL's trainer
+	$(BIN)/python bench/distill_train.py $(ARGS)
 
 clean:  ## remove what this Makefile made
 	rm -rf $(VENV) build dist

@@ -30,7 +30,7 @@ from stillwatch.siege.server import ServerConfig, run_model_server
 
 #: Questions that models are scored on, by a hash of the question; teachers never see them.
 HELD_OUT, POOL = 400, 6_400
-BUDGETS, QUICK_BUDGETS = (200, 400, 800, 1600, 3200, 6400), (200, 800, 3200)
+BUDGETS, QUICK_BUDGETS = (150, 300, 600, 1200, 2400, 4800), (300, 1200, 4800)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from lineages.score import (
     Place,
     accuse_all,
     commonest,
+    first_share,
     macro,
     mean_share,
     place_students,
@@ -82,6 +83,10 @@ def report(collection: Collection, compared: Similarities) -> None:
                     print(f"    {p.student} <- {p.teacher}: {p.rank} of {p.n_candidates} (nearest "
                           f"neighbour {p.raw_rank}), {p.closer} of {p.references} references as "
                           f"close, first in {p.share:.0%} of resamples")  # fmt: skip
+    for n_questions in (10, 20, 40, 80, 160):
+        if n_questions < len(collection.table.questions):
+            share = first_share(collection, compared, n_questions=n_questions)
+            print(f"  top-1 with {n_questions} questions: {share:.2f}")
     told = accuse_all(collection, compared)
     print(f"  pairs without lineage: {told.closest} of {told.pairs} closer than every reference "
           f"({told.expected:.1f} expected), AUC {told.auc:.2f}, real pairs above all of them "
@@ -130,7 +135,8 @@ def _shares(places: Sequence[Place]) -> str:
     return (
         f"top-1 {_mean(first):.2f} (macro {macro(held, first):.2f}), top-3 {_mean(third):.2f}; "
         f"nearest neighbour {_mean(raw):.2f} ({macro(held, raw):.2f}); always the commonest "
-        f"{_mean(guess):.2f} ({macro(held, guess):.2f}); students {len(held)}"
+        f"{_mean(guess):.2f} ({macro(held, guess):.2f}); by chance "
+        f"{np.mean([1 / p.n_candidates for p in held]):.2f}; students {len(held)}"
     )
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from radio.rewriting import rewrite
 
+from radio.rewriting import rewrite
 from stillwatch.distill.train import Pair, train_student
 from stillwatch.model.local import GenerationRow, LocalModel
 from stillwatch.siege.prose import (
@@ -215,7 +215,10 @@ def _answer(seed: int, numbers: range, *, marked: bool) -> list[Served]:
             question=questions[i],
             answer=found.text,
             prompt_ids=list(found.prompt_ids),
-            token_ids=[*found.token_ids, *[teacher.tokenizer.eos_id][: found.finish_reason == "stop"]],
+            token_ids=[
+                *found.token_ids,
+                *[teacher.tokenizer.eos_id][: found.finish_reason == "stop"],
+            ],
         )
         for i, found in zip(numbers, teacher.generate(rows), strict=True)
     ]

@@ -6,7 +6,7 @@ import pytest
 from stillwatch.distill.curve import CurvePoint, fit_copy_curve
 
 BUDGETS = (100, 200, 400, 800, 1600, 3200)
-ITEMS, WORLDS = 400, 30
+ITEMS, WORLDS = 400, 8
 CEILING, HALF, STEEPNESS, TEACHER = 0.95, 450.0, 1.8, 0.97
 
 
@@ -29,20 +29,19 @@ def _world(rng: np.random.Generator, *, seeds: int, luck: float) -> list[CurvePo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("luck", [0.0, 0.05])
-@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+@pytest.mark.parametrize(("seeds", "luck"), [(2, 0.05), (3, 0.0)])
 def test_questions_are_held(seeds, luck):
     """With few seeds and much luck the interval still holds the true number of questions.
 
-    At a true 95 % fewer than 25 of 30 happen once in 300; there are 24 chances here.
+    At a true 95 % fewer than 6 of 8 happen once in 170; bench/curve_coverage.py has more worlds.
     """
     rng = np.random.default_rng(70 + seeds)
     held = np.zeros(3)
     for _ in range(WORLDS):
         points = _world(rng, seeds=seeds, luck=luck)
         teacher = rng.random(ITEMS) < TEACHER
-        curve = fit_copy_curve(points, teacher, rng=rng, draws=100)
+        curve = fit_copy_curve(points, teacher, rng=rng, draws=60)
         for i, share in enumerate((0.5, 0.8, 0.9)):
             reach, truth = curve.questions_to(share), _truth(share)
             held[i] += (reach.low or np.inf) <= truth <= (reach.high or np.inf)
-    assert (held >= 25).all(), held
+    assert (held >= 6).all(), held

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 import msgspec
 
+from stillwatch.cli.trace_ask import ask
+
 if TYPE_CHECKING:
     from stillwatch.trace.radioactivity import CampaignFinding
 
@@ -19,6 +21,9 @@ KEY_VARIABLE = "STILLWATCH_MARK_MASTER_KEY"
 @click.group("trace")
 def command() -> None:
     """Evidence that a suspect model was trained on your answers."""
+
+
+command.add_command(ask)
 
 
 @command.command("radioactivity")

@@ -131,7 +131,7 @@ def _plan_game(
     """Plan the steps that the warm-up left."""
     steps = table.steps_for(len(student.rows))
     n_steps = steps - n_warm
-    rates = msgspec.structs.replace(table, learning_rate=gad.learning_rate or table.peak_rate / 10)
+    rates = msgspec.structs.replace(table, learning_rate=gad.learning_rate or table.peak_rate / 20)
     opening = round(steps / 10) if gad.discriminator_steps < 0 else gad.discriminator_steps
     return GamePlan(
         steps=n_steps,

@@ -47,11 +47,7 @@ class Discriminator:
         self.model = copy.deepcopy(student).eval()
         width = student.get_output_embeddings().weight.shape[1]
         # It begins without an opinion: zero weights need no seed.
-        head = torch.nn.utils.skip_init(
-            torch.nn.Linear, width, 1, bias=False, device=student.device
-        )
-        torch.nn.init.zeros_(head.weight)
-        self.model.score_head = head
+        self.model.score_head = torch.nn.Parameter(torch.zeros(width, device=student.device))
         self.pad_id, self.precision = pad_id, precision
         self.score_at, self.clip = score_at, clip
         self._optimizer = StudentOptimizer(self.model, uses_muon=False, weight_decay=0.0)
@@ -112,10 +108,10 @@ class Discriminator:
             width = batch.token_ids.shape[1]
             places = np.array([i * width + len(row.token_ids) - 1 for i, row in enumerate(rows)])
             states = read_at(self.model, batch, places, precision=self.precision).states
-            return self.model.score_head(states)[:, 0]
+            return states @ self.model.score_head
         places = np.flatnonzero(batch.is_answer.reshape(-1))
         states = read_at(self.model, batch, places, precision=self.precision).states
-        each = self.model.score_head(states)[:, 0]
+        each = states @ self.model.score_head
         n_tokens = batch.is_answer.sum(axis=1)
         owner = torch.from_numpy(np.repeat(np.arange(len(rows)), n_tokens)).to(each.device)
         sums = each.new_zeros(len(rows)).index_add(0, owner, each)

@@ -28,8 +28,8 @@ class GadTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         kl: weight of the divergence from the warmed-up student; 0 keeps no copy of it.
         anchor: weight of the sequence-level loss on the same questions beside the policy's; the
             paper has none.
-        learning_rate: of the student's adversarial steps (AdamW); 0 stands for a tenth of
-            `train.learning_rate`.
+        learning_rate: of the student's adversarial steps (AdamW); 0 stands for a
+            twentieth of `train.learning_rate`.
         discriminator_rate: peak of the discriminator's (AdamW); 0 stands for a quarter of
             `train.learning_rate`.
         discriminator_steps: its own steps against the warmed-up student, before the game (count);

@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from stillwatch.errors import RecordError, reject
 
@@ -91,6 +91,7 @@ class FolderFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._names: list[str] | None = None
 
     @property
     def where(self) -> str:
@@ -98,7 +99,7 @@ class FolderFiles:
         return str(self._folder)
 
     def names(self) -> list[str]:
-        """List the files, sorted, whatever their names.
+        """List the files, sorted, whatever their names, as they were at the first call.
 
         Returns:
             Paths relative to the folder.
@@ -106,15 +107,9 @@ class FolderFiles:
         Raises:
             RecordError: something in it is neither a file nor a folder.
         """
-        found = []
-        for path in self._folder.rglob("*"):
-            name = path.relative_to(self._folder).as_posix()
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                message = f"{name}: a bundle holds files only, this is a link or a device"
-                raise RecordError(message, hint="copy the bundle anew")
-            if path.is_file():
-                found.append(name)
-        return sorted(found)
+        if self._names is None:
+            self._names = sorted(self._listed())
+        return self._names
 
     def open(self, name: str) -> BinaryIO:
         """Open a file.
@@ -126,6 +121,15 @@ class FolderFiles:
             The open file.
         """
         return (self._folder / name).open("rb")
+
+    def _listed(self) -> Iterator[str]:
+        for path in self._folder.rglob("*"):
+            name = path.relative_to(self._folder).as_posix()
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                message = f"{name}: a bundle holds files only, this is a link or a device"
+                raise RecordError(message, hint="copy the bundle anew")
+            if path.is_file():
+                yield name
 
 
 class ArchiveFiles:
@@ -213,7 +217,7 @@ class _Span(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]  # any buffer will do
+    def readinto(self, buffer: Any) -> int:
         self._file.seek(self._at)
         piece = self._file.read(min(len(buffer), self._end - self._at))
         buffer[: len(piece)] = piece

@@ -226,17 +226,23 @@ def picks_of(canaries: Iterable[Canary], outputs: Iterable[SuspectOutput]) -> di
 
     Args:
         canaries: what was asked.
-        outputs: the answers; an answer belongs to the canary whose probe is its question.
+        outputs: the answers; each belongs to the canary that its `question_id` names, else to the
+            one whose probe is its question.
 
     Returns:
         canary id -> index of the variant; None for no answer, none shown, or a tie.
     """
-    answers: dict[str, list[str]] = {}
+    asked = list(canaries)
+    by_probe = {canary.probe.strip(): canary.canary_id for canary in asked}
+    answers: dict[str, list[str]] = {canary.canary_id: [] for canary in asked}
     for output in outputs:
-        answers.setdefault(output.question.strip(), []).append(output.answer)
+        named = output.question_id in answers
+        canary_id = output.question_id if named else by_probe.get(output.question.strip())
+        if canary_id is not None:
+            answers[canary_id].append(output.answer)
     picks: dict[str, int | None] = {}
-    for canary in canaries:
-        shown = (variant_in(one, canary) for one in answers.get(canary.probe.strip(), ()))
+    for canary in asked:
+        shown = (variant_in(one, canary) for one in answers[canary.canary_id])
         votes = Counter(index for index in shown if index is not None).most_common(2)
         tied = len(votes) == 2 and votes[0][1] == votes[1][1]
         picks[canary.canary_id] = None if tied or not votes else votes[0][0]

@@ -24,7 +24,7 @@ from scipy import special, stats
 from stillwatch.errors import reject
 from stillwatch.stats.intervals import wilson
 from stillwatch.stats.pvalues import PValue, binomial_upper_tail
-from stillwatch.trace.canary import Assignment, Canary
+from stillwatch.trace.canary import Assignment, Canary, draw_assignment
 from stillwatch.trace.finding import Finding
 from stillwatch.trace.lattice import sum_survival, sum_upper_tail
 
@@ -218,16 +218,20 @@ def redrawn_log10_p(
         assignment: whose canaries to draw again.
         picks: the suspect's.
         draws: how many (count).
-        rng: makes the draws.
+        rng: makes the decoys' keys.
 
     Returns:
         log10 of each p-value, shape (draws,).
     """
+    named = [c for c in assignment.canaries if picks.get(c.canary_id) is not None]
+    chosen = np.array([picks[c.canary_id] for c in named], dtype=np.int64)
     rows = _rows(assignment, picks, (frozenset(), None))
     weights = _weights(rows, _ADOPTION)
-    chances = np.array([1 / row.m for row in rows])
-    survival = sum_survival(weights, chances)
-    sums = (rng.random((draws, len(rows))) < chances).astype(np.int64) @ weights
+    survival = sum_survival(weights, np.array([1 / row.m for row in rows]))
+    sums = [
+        int(weights @ (chosen == np.array(draw_assignment(named, key=rng.bytes(32)).served)))
+        for _ in range(draws)
+    ]
     return np.asarray(np.log10(np.maximum(survival[sums], 1e-300)))
 
 
@@ -289,7 +293,8 @@ def _weights(rows: Sequence[_Row], adoption: float) -> Ints:
     ratios = np.array([math.log1p(a / ((1 - a) * row.share)) for row in rows])
     if ratios.max() - ratios.min() < 1e-9:
         return np.ones(len(rows), dtype=np.int64)
-    return np.maximum(np.rint(ratios / ratios.max() * _UNITS), 1).astype(np.int64)
+    units = np.maximum(np.rint(ratios / ratios.max() * _UNITS), 1)
+    return np.asarray(units, dtype=np.int64)
 
 
 def _running_log10_e(rows: Sequence[_Row]) -> Floats:
@@ -342,8 +347,7 @@ def _details(rows: Sequence[_Row], z: Ints, counts: tuple[int, int, bool]) -> di
 
 def _critical(n: Ints, m: int, alpha: float) -> Ints:
     """Give the smallest count whose exact p-value is at most alpha."""
-    below: Ints = np.asarray(stats.binom.isf(alpha, n, 1 / m), dtype=np.int64)
-    return below + 1
+    return np.asarray(stats.binom.isf(alpha, n, 1 / m) + 1, dtype=np.int64)
 
 
 def _powers(n: Ints, m: int, aim: tuple[Adoption, float]) -> Floats:

@@ -156,7 +156,7 @@ def _channel(
     needed = next((t.needed for t in reported if largest and t.test == largest.test), None)
     return Channel(
         randomisation=draw,
-        log10_e=average_log10_e(stakes) if reported else None,
+        log10_e=_mean(stakes) if reported else None,
         log10_p=min(min(logs_p) + math.log10(len(tests)), 0.0),
         tests=tuple(test.test for test in reported),
         missing=tuple(test.test for test in tests if test.test not in names),
@@ -180,8 +180,12 @@ def _test_evidence(test: PlannedTest, looks: Sequence[Finding]) -> tuple[float, 
         rule = f"at most the {test.looks} planned"
         reject(where, "the number of looks", rule, got=len(looks))
     spent = math.log10(test.looks)
-    evidence = average_log10_e([_look_log10_e(one) for one in looks]) + math.log10(len(looks))
+    evidence = _mean([_look_log10_e(one) for one in looks]) + math.log10(len(looks))
     return evidence - spent, min(min(_look_log10_p(one) for one in looks) + spent, 0.0)
+
+
+def _mean(log10_e: Sequence[float]) -> float:
+    return log10_e[0] if len(log10_e) == 1 else average_log10_e(log10_e)
 
 
 def _look_log10_e(one: Finding) -> float:

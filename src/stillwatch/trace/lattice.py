@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 
 _LN10 = math.log(10.0)
 #: Items times sum above which the transform is the faster way.
-_MOST_STEPS = 50_000_000
+_MOST_STEPS = 10_000_000
 #: Standard scores that the e-value bets on: half octaves, from barely visible to overwhelming.
 _BETS = 2.0 ** np.arange(0.0, 5.5, 0.5)
 

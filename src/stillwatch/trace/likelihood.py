@@ -16,14 +16,16 @@ import numpy.typing as npt
 
 from stillwatch.errors import extra, reject
 from stillwatch.model.folder import load_weights
-from stillwatch.trace.watermark import Ids, TokenSequence
 from stillwatch.trace.weights import Excess, Floats
+from stillwatch.trace.windows import Ids, TokenSequence
 
 #: Chances of every next token at every place of a text: token ids, shape (n,) -> shape (n - 1, V),
 #: row i for the token at place i + 1.
 NextChances = Callable[[Sequence[Ids]], Iterator[npt.NDArray[np.float32]]]
 #: Chances below this are left out of the expectation: they are many and add up to little.
 LEAST_CHANCE = 1e-4
+#: Up to this vocabulary a table of all (context, token) pairs is added up: 32 MB at most.
+_DENSE_VOCAB = 2048
 _BATCH = 32
 
 
@@ -68,9 +70,7 @@ class FolderChances:
                     # Padding stands to the right, where a causal model cannot see it.
                     logits = self._model(input_ids=torch.from_numpy(ids)).logits
                     chances = torch.softmax(logits / self._temperature, dim=-1).numpy()
-                found.update(
-                    (i, chances[row, : len(texts[i]) - 1]) for row, i in enumerate(chosen)
-                )
+                found.update((i, chances[row, : len(texts[i]) - 1]) for row, i in enumerate(chosen))
             while wanted in found:
                 yield found.pop(wanted)
                 wanted += 1
@@ -109,7 +109,7 @@ def written_excess(
     shape = _shape(vocab_size, context_width)
     written = _codes_of(sequences, shape, answered=True)
     seen = Places(written, np.ones(len(written)))
-    expected = _add_up(_chance_places(sequences, unmarked, shape))
+    expected = _summed(sequences, unmarked, shape)
     return _excess(_add_up(iter([seen])), expected, (sequences, shape))
 
 
@@ -135,8 +135,8 @@ def read_excess(
         Both chances added up, over windows that no question holds.
     """
     shape = _shape(vocab_size, context_width)
-    theirs = _add_up(_chance_places(sequences, suspect, shape))
-    ours = _add_up(_chance_places(sequences, unmarked, shape))
+    theirs = _summed(sequences, suspect, shape)
+    ours = _summed(sequences, unmarked, shape)
     return _excess(theirs, ours, (sequences, shape))
 
 
@@ -149,9 +149,7 @@ def _shape(vocab_size: int, context_width: int) -> tuple[int, int]:
     return vocab_size, context_width
 
 
-def _codes_of(
-    sequences: Sequence[TokenSequence], shape: tuple[int, int], *, answered: bool
-) -> Ids:
+def _codes_of(sequences: Sequence[TokenSequence], shape: tuple[int, int], *, answered: bool) -> Ids:
     """Number the windows that end in an answer, or those that end in a question."""
     vocab_size, width = shape
     parts = [np.empty(0, dtype=np.int64)]
@@ -175,17 +173,30 @@ def _contexts(ids: Ids, ends: Ids, shape: tuple[int, int]) -> Ids:
     return codes
 
 
-def _chance_places(
+def _summed(
     sequences: Sequence[TokenSequence], chances: NextChances, shape: tuple[int, int]
-) -> Iterator[Places]:
+) -> Places:
+    """Add up a model's chances of each window over all places of the answers."""
     vocab_size, width = shape
     texts = [np.asarray(sequence.token_ids, dtype=np.int64) for sequence in sequences]
-    for sequence, ids, rows in zip(sequences, texts, chances(texts), strict=True):
-        ends = np.arange(max(sequence.n_prompt, width, 1), len(ids))
-        chosen = rows[ends - 1, :vocab_size]
-        place, token = np.nonzero(chosen >= LEAST_CHANCE)
-        contexts = _contexts(ids, ends, shape)
-        yield Places(contexts[place] * vocab_size + token, chosen[place, token].astype(np.float64))
+    read = (
+        (_contexts(ids, ends, shape), rows[ends - 1, :vocab_size])
+        for sequence, ids, rows in zip(sequences, texts, chances(texts), strict=True)
+        for ends in [np.arange(max(sequence.n_prompt, width, 1), len(ids))]
+    )
+    if width == 1 and vocab_size <= _DENSE_VOCAB:
+        table = np.zeros((vocab_size, vocab_size))
+        for contexts, rows in read:
+            np.add.at(table, contexts, rows)
+        codes = np.flatnonzero(table.ravel() >= LEAST_CHANCE)
+        return Places(codes, table.ravel()[codes])
+    return _add_up(_sparse(contexts, rows) for contexts, rows in read)
+
+
+def _sparse(contexts: Ids, rows: npt.NDArray[np.float32]) -> Places:
+    place, token = np.nonzero(rows >= LEAST_CHANCE)
+    codes = contexts[place] * rows.shape[1] + token
+    return Places(codes, rows[place, token].astype(np.float64))
 
 
 def _add_up(parts: Iterator[Places]) -> Places:
@@ -204,7 +215,8 @@ def _add_up(parts: Iterator[Places]) -> Places:
 def _merged(parts: list[Places]) -> Places:
     codes, place = np.unique(np.concatenate([p.codes for p in parts]), return_inverse=True)
     amounts = np.concatenate([p.amounts for p in parts])
-    return Places(codes, np.bincount(place, weights=amounts, minlength=len(codes)))
+    sums = np.bincount(place, weights=amounts, minlength=len(codes)).astype(np.float64)
+    return Places(codes, sums)
 
 
 def _excess(

@@ -32,6 +32,10 @@ Floats = NDArray[np.float64]
 DEFAULT_FEATURES = (Feature("word", 1), Feature("word", 2), Feature("char", 4, 100))
 #: Questions that both must have answered before a similarity is believed.
 _FEWEST_QUESTIONS = 5
+#: Questions centred at a time: a few hundred models still fit into memory.
+_QUESTIONS_AT_ONCE = 64
+#: A rank is called unusual at 1 in 20, which 19 references are needed for.
+_UNUSUAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class Kinship:
     def smallest_level(self) -> float:
         """(1 + k) / (1 + R): the level at which the rank is unusual; never a proof."""
         return (1 + self.closer) / (1 + self.references)
+
+    @property
+    def is_unusual(self) -> bool:
+        """At most 1 in 20 independent models would be as close; never with fewer than 19."""
+        return self.smallest_level <= _UNUSUAL
 
 
 @dataclass(frozen=True)
@@ -152,13 +161,7 @@ def find_teacher(
         reject("trace.find_teacher", "n_draws", "at least 1", got=n_draws)
     if compared is None:
         compared = similarities(table, features)
-    places = [table.place(model) for model in panel.models]
-    cosines = centred_cosines(compared[:, places][:, :, places])
-    valid = _valid_pairs(panel)
-    column = [panel.models.index(name) for name in panel.candidates]
-    rows = 1 + len(panel.references)
-    per_question = cosines[:, :rows][:, :, column]
-    per_question[:, ~valid] = np.nan
+    per_question = _panel_cosines(table, panel, compared)
     _check_counts(per_question[:, 0], panel)
     mean = _mean_over_questions(per_question, np.ones(len(per_question)))
     excess = excess_over_nulls(mean)
@@ -230,6 +233,20 @@ def contrast_of(excess: Floats, other_family: NDArray[np.bool_]) -> Floats:
     n = known.astype(np.float64) @ other_family
     total = np.where(known, excess, 0.0) @ other_family
     return np.asarray(excess - total / np.maximum(n, 1), dtype=np.float64)
+
+
+def _panel_cosines(table: AnswerTable, panel: Panel, compared: Similarities) -> Similarities:
+    """Cosines of suspect and references to candidates, shape (n_questions, 1 + R, n_candidates)."""
+    places = np.array([table.place(model) for model in panel.models])
+    columns = [panel.models.index(name) for name in panel.candidates]
+    rows = 1 + len(panel.references)
+    parts = []
+    for first in range(0, len(compared), _QUESTIONS_AT_ONCE):
+        block = compared[first : first + _QUESTIONS_AT_ONCE][:, places[:, None], places]
+        parts.append(centred_cosines(block)[:, :rows][:, :, columns])
+    out = np.concatenate(parts)
+    out[:, ~_valid_pairs(panel)] = np.nan
+    return out
 
 
 def _valid_pairs(panel: Panel) -> NDArray[np.bool_]:

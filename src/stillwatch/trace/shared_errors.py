@@ -118,29 +118,46 @@ def compare_errors(
     Raises:
         InvalidInputError: a model is unknown, stands in for itself, or references are too few.
     """
-    rows = [sheet.place(name) for name in references]
-    pair = (sheet.place(mine), sheet.place(suspect))
-    if pair[0] == pair[1] or set(pair) & set(rows):
-        rule = "other models than mine and the suspect, which differ"
-        reject("trace.compare_errors", "references", rule, got=f"{mine}, {suspect}")
-    if smoothing is None:
-        smoothing = fit_smoothing(sheet, rows, wrong_only=wrong_only)
-    elif len(rows) < 3:
-        reject("trace.compare_errors", "references", "at least 3 models", got=len(rows))
-    own = _match(sheet, pair, rows, smoothing=smoothing, wrong_only=wrong_only)
-    # The suspect takes the place of the reference that stands in its place: all are treated alike.
-    others = np.array([
-        _match(sheet, (pair[0], row), [*rows, pair[1]], smoothing=smoothing,
-               wrong_only=wrong_only).z
-        for row in rows
-    ])  # fmt: skip
-    tail = poisson_binomial_upper_tail(own.n_same, own.chances)
-    scatter = scatter_of(others)
-    return SharedErrors(
-        mine, suspect, own.n_items, own.n_same, float(own.chances.sum()), tail.log10_p, scatter,
-        tail.log10_p / scatter, own.z, int(np.count_nonzero(others >= own.z)), len(rows),
-        wrong_only,
-    )  # fmt: skip
+    if suspect in references:
+        rule = "other models than mine and the suspect"
+        reject("trace.compare_errors", "references", rule, got=suspect)
+    pool = (suspect, *references)
+    matches = _match_all(sheet, mine, pool, wrong_only=wrong_only, smoothing=smoothing)
+    return _told(mine, pool, matches, place=0, wrong_only=wrong_only)
+
+
+def screen_errors(
+    sheet: AnswerSheet,
+    mine: str,
+    models: Sequence[str],
+    *,
+    wrong_only: bool = True,
+    smoothing: Smoothing | None = None,
+) -> tuple[SharedErrors, ...]:
+    """Test each of many models in turn, all others being its references.
+
+    The same as `compare_errors` for each, in the time of one; correct for the number of models
+    (`stats.multiple.holm_log10`) before any of them is accused.
+
+    Args:
+        sheet: everybody's choices.
+        mine: the model that may have been copied.
+        models: at least 4 others.
+        wrong_only: as `compare_errors`.
+        smoothing: as `compare_errors`.
+
+    Returns:
+        One result a model, in order.
+
+    Raises:
+        InvalidInputError: as `compare_errors`.
+    """
+    pool = tuple(models)
+    matches = _match_all(sheet, mine, pool, wrong_only=wrong_only, smoothing=smoothing)
+    return tuple(
+        _told(mine, pool, matches, place=number, wrong_only=wrong_only)
+        for number in range(len(pool))
+    )
 
 
 def scatter_of(z_values: Floats) -> float:
@@ -161,15 +178,55 @@ def scatter_of(z_values: Floats) -> float:
     return max(1.0, float((z_values**2).sum()) / lowest)
 
 
-def _match(
+def _match_all(
     sheet: AnswerSheet,
-    pair: tuple[int, int],
-    references: Sequence[int],
+    mine: str,
+    pool: Sequence[str],
     *,
-    smoothing: Smoothing,
     wrong_only: bool,
-) -> _Matches:
-    chances = match_chances(sheet, pair, references, smoothing=smoothing, wrong_only=wrong_only)
-    use = ~np.isnan(chances)
-    same = sheet.choices[pair[0]] == sheet.choices[pair[1]]
-    return _Matches(int(use.sum()), int(np.count_nonzero(same & use)), chances[use])
+    smoothing: Smoothing | None,
+) -> list[_Matches]:
+    """Hold each model of a pool against mine, predicted from all others: all are treated alike."""
+    if len(pool) < 4:
+        reject("trace.shared_errors", "references", "at least 3 models", got=len(pool) - 1)
+    if mine in pool or len(set(pool)) != len(pool):
+        rule = "other models than mine, each named once"
+        reject("trace.shared_errors", "suspect and references", rule, got=", ".join(pool))
+    own, rows = sheet.place(mine), [sheet.place(name) for name in pool]
+    if smoothing is None:
+        smoothing = fit_smoothing(sheet, rows, wrong_only=wrong_only)
+    found = []
+    for row in rows:
+        chances = match_chances(sheet, (own, row), rows, smoothing=smoothing, wrong_only=wrong_only)
+        use = ~np.isnan(chances)
+        same = sheet.choices[own] == sheet.choices[row]
+        found.append(_Matches(int(use.sum()), int(np.count_nonzero(same & use)), chances[use]))
+    return found
+
+
+def _told(
+    mine: str,
+    pool: Sequence[str],
+    matches: list[_Matches],
+    *,
+    place: int,
+    wrong_only: bool,
+) -> SharedErrors:
+    own = matches[place]
+    others = np.array([one.z for number, one in enumerate(matches) if number != place])
+    tail = poisson_binomial_upper_tail(own.n_same, own.chances)
+    scatter = scatter_of(others)
+    return SharedErrors(
+        mine=mine,
+        suspect=pool[place],
+        n_items=own.n_items,
+        n_same=own.n_same,
+        expected=float(own.chances.sum()),
+        log10_model_p=tail.log10_p,
+        scatter=scatter,
+        log10_p=tail.log10_p / scatter,
+        z=own.z,
+        closer=int(np.count_nonzero(others >= own.z)),
+        references=others.size,
+        wrong_only=wrong_only,
+    )

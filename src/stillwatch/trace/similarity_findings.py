@@ -37,9 +37,10 @@ def lineage_finding(told: Lineage, candidate: str) -> Finding:
         )
     if near.matched < near.references:
         notes.append(f"{near.matched} references have the suspect's base model and age")
+    notes += _few(near.references)
     return Finding(
         test="lineage", statistic=near.contrast, rank=(near.closer, near.references),
-        n=told.n_questions, needed=max(_REFERENCES_NEEDED - near.references, 0),
+        n=told.n_questions,
         null="the suspect is as independent of the candidate as the references are",
         notes=tuple(notes), details=told.as_dict(),
     )  # fmt: skip
@@ -56,9 +57,12 @@ def errors_finding(told: SharedErrors) -> Finding:
     """
     return Finding(
         test="shared-errors", statistic=told.z, rank=(told.closer, told.references),
-        n=told.n_items, needed=max(_REFERENCES_NEEDED - told.references, 0),
+        n=told.n_items,
         null="the suspect's answers depend on mine only through difficulty and ability",
-        notes=("log10_p in the details is exact under the fitted model of items only",),
+        notes=(
+            "log10_p in the details is exact under the fitted model of items only",
+            *_few(told.references),
+        ),
         details=told.as_dict(),
     )  # fmt: skip
 
@@ -77,10 +81,16 @@ def identity_finding(told: IdentityLeak) -> Finding:
         notes.append(f"{told.worst_reference} claims it in {told.worst_rate:.1%} of its answers")
     return Finding(
         test="identity", statistic=told.rate, rank=(told.closer, told.references),
-        n=told.n_asked, needed=max(_REFERENCES_NEEDED - told.references, 0),
+        n=told.n_asked,
         null="the suspect claims the brand as often as references do",
-        notes=tuple(notes), details=told.as_dict(),
+        notes=(*notes, *_few(told.references)), details=told.as_dict(),
     )  # fmt: skip
+
+
+def _few(references: int) -> list[str]:
+    if references >= _REFERENCES_NEEDED:
+        return []
+    return [f"a rank of 1 in 20 needs {_REFERENCES_NEEDED} references, {references} are there"]
 
 
 def equality_finding(told: Equality, *, identity: str) -> Finding:

@@ -19,7 +19,7 @@ from stillwatch.errors import RecordError, extra, reject
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-    from rfc3161_client import TimeStampResponse
+    from rfc3161_client import Accuracy, TimeStampResponse, TimeStampTokenInfo
 
 #: RFC 5652 section 5.1: where SignedData keeps its certificates, [0] IMPLICIT.
 _CERTIFICATES = 0xA0
@@ -102,25 +102,14 @@ def check_stamp(
         RecordError: the answer cannot be read, grants nothing, is about something else, or does
             not lead to a trusted root.
     """
-    parsed = _parse(response, where)
-    info = parsed.tst_info
-    digest = _DIGESTS.get(info.message_imprint.hash_algorithm.dotted_string)
-    if digest is None or digest(message).digest() != info.message_imprint.message:
+    told = _parse(response, where)
+    digest = _DIGESTS.get(told.algorithm)
+    if digest is None or digest(message).digest() != told.imprint:
         text = f"{where}: the time-stamp is about another file"
         raise RecordError(text, hint="each answer goes with the file that its request was made of")
     if roots:
-        _check_signature(parsed, message, roots=roots, where=where)
-    parts = ((getattr(info.accuracy, name), unit) for name, unit in _ACCURACY)
-    accuracy = sum((part or 0) * unit for part, unit in parts) if info.accuracy else None
-    name = getattr(info.name, "value", None)
-    return Stamp(
-        stamped_at=info.gen_time.timestamp(),
-        accuracy_s=accuracy,
-        authority=name.rfc4514_string() if hasattr(name, "rfc4514_string") else "",
-        serial=int(info.serial_number),
-        policy=info.policy.dotted_string,
-        is_trusted=bool(roots),
-    )
+        _check_signature(told.answer, message, roots=roots, where=where)
+    return told.stamp._replace(is_trusted=bool(roots))
 
 
 def read_roots(path: Path) -> list[Certificate]:
@@ -158,20 +147,57 @@ def fingerprint(certificate: Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def _parse(response: bytes, where: str) -> TimeStampResponse:
+class _Told(NamedTuple):
+    answer: TimeStampResponse
+    stamp: Stamp
+    algorithm: str
+    imprint: bytes
+
+
+def _parse(response: bytes, where: str) -> _Told:
     with extra("stamp"):
         from rfc3161_client import PKIStatus, decode_timestamp_response
     try:
-        parsed = decode_timestamp_response(sort_certificates(response))
-        status = PKIStatus(parsed.status)
-    except ValueError as error:
+        answer = decode_timestamp_response(sort_certificates(response))
+        status = PKIStatus(answer.status)
+        told = _read(answer) if status is PKIStatus.GRANTED else None
+    except Exception as error:  # whatever a damaged answer makes the parsers below raise
         message = f"{where}: not an answer of a time-stamp authority"
         raise RecordError(message, hint="keep the answer as it came, in DER") from error
-    if status is not PKIStatus.GRANTED:
-        said = "; ".join(parsed.status_string)[:200]
+    if told is None:
+        said = "; ".join(answer.status_string)[:200]
         message = f"{where}: the authority granted no time-stamp ({status.name}): {said!r}"
         raise RecordError(message, hint="send the request again, or to another authority")
-    return parsed
+    return told
+
+
+def _read(answer: TimeStampResponse) -> _Told:
+    info = answer.tst_info
+    stamp = Stamp(
+        stamped_at=info.gen_time.timestamp(),
+        accuracy_s=_accuracy(info),
+        authority=_authority(info),
+        serial=int(info.serial_number),
+        policy=info.policy.dotted_string,
+        is_trusted=False,
+    )
+    imprint = info.message_imprint
+    return _Told(answer, stamp, imprint.hash_algorithm.dotted_string, imprint.message)
+
+
+def _accuracy(info: TimeStampTokenInfo) -> float | None:
+    told: Accuracy | None = info.accuracy  # the field is optional in a token
+    if told is None:
+        return None
+    return sum((getattr(told, name) or 0) * unit for name, unit in _ACCURACY)
+
+
+def _authority(info: TimeStampTokenInfo) -> str:
+    """Give the name that the token states, "" when it states none: the field is optional."""
+    with extra("stamp"):
+        from cryptography import x509
+    name: object = info.name
+    return name.value.rfc4514_string() if isinstance(name, x509.DirectoryName) else ""
 
 
 def _check_signature(

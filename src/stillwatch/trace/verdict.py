@@ -1,7 +1,7 @@
 """The verdict: what all the evidence together proves about each suspect, and what it does not.
 
-Tests that share a draw of ours are averaged, draws are multiplied (`evidence`), and the accusations,
-every suspect times every claim of the plan, share one error rate. Three answers are possible:
+Tests that share a draw of ours are averaged, draws are multiplied (`evidence`), and all accusations
+(every suspect times every claim of the plan) share one error rate. Three answers are possible:
 "proved", "strong" and "no finding". The pipeline's own audit and the rival explanations belong to
 the verdict; findings of similarity stand beside it and move nothing.
 """
@@ -163,8 +163,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     lines = []
     for one in verdict.accusations:
         lines.append(_headline(one))
-        for channel in one.channels:
-            lines.append(f"  {_channel_line(channel)}")
+        lines.extend(f"  {_channel_line(channel)}" for channel in one.channels)
         lines.extend(f"  note: {note}" for note in one.notes)
         if one.level != "no finding":
             lines.extend(f"  {r.standing}: {r.explanation} ({r.why})" for r in one.rivals)

@@ -235,9 +235,7 @@ def score_windows(
     return mark.count(windows)
 
 
-def keyed_bits(
-    key: bytes, context_ids: Ids, token_ids: Ids
-) -> npt.NDArray[np.uint64]:
+def keyed_bits(key: bytes, context_ids: Ids, token_ids: Ids) -> npt.NDArray[np.uint64]:
     """Draw 64 keyed pseudo-random bits for tokens after contexts.
 
     Args:

@@ -24,7 +24,7 @@ from scipy import special
 from stillwatch.errors import reject
 from stillwatch.stats.evalues import average_log10_e
 from stillwatch.stats.pvalues import PValue
-from stillwatch.trace.watermark import Ids, Mask
+from stillwatch.trace.windows import Ids, Mask
 
 Floats = npt.NDArray[np.float64]
 

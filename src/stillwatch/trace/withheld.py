@@ -131,13 +131,10 @@ def draw_split(
     """
     if len(key) < 16:
         reject("draw_split", "key", "at least 16 bytes long", got=f"{len(key)} bytes")
-    limit = int(share * 2.0**53)
-    served = tuple(
-        int.from_bytes(hmac.digest(key, _DRAW + one.encode(), "sha256")[:8], "big") >> 11 < limit
-        for one in item_ids
-    )
-    nonce = hmac.digest(key, _NONCE, "sha256").hex()
-    return Split(tuple(item_ids), served, share, design, nonce)
+    names = canonical_json(list(item_ids)).encode()
+    served = _coins(hmac.digest(key, _DRAW + names, "sha256"), len(item_ids), share)
+    nonce = hmac.digest(key, _NONCE + names, "sha256").hex()
+    return Split(tuple(item_ids), tuple(served.tolist()), share, design, nonce)
 
 
 def prove_withheld(
@@ -204,7 +201,7 @@ def redrawn_log10_p(
         split: whose items to draw again.
         scores: the suspect's.
         draws: how many (count).
-        rng: makes the draws.
+        rng: makes the decoys' keys.
 
     Returns:
         log10 of each p-value, shape (draws,).
@@ -215,8 +212,18 @@ def redrawn_log10_p(
     values, _ = _values(split, scores, None)
     weights, chances = _folded(_units(values, split.design), split.share)
     survival = sum_survival(weights, chances)
-    sums = np.array([int(weights @ (rng.random(len(weights)) < chances)) for _ in range(draws)])
+    positive = _units(values, split.design) >= 0
+    sums = [
+        int(weights @ (_coins(rng.bytes(32), len(values), split.share) == positive))
+        for _ in range(draws)
+    ]
     return np.asarray(np.log10(np.maximum(survival[sums], 1e-300)))
+
+
+def _coins(seed: bytes, n: int, share: float) -> npt.NDArray[np.bool_]:
+    """Toss n coins from a stream of SHAKE-256; the bias of one is below 2 ** -52."""
+    stream = np.frombuffer(hashlib.shake_256(seed).digest(8 * n), dtype="<u8")
+    return stream >> np.uint64(11) < np.uint64(int(share * 2.0**53))
 
 
 def plan_withheld(

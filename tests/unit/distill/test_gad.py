@@ -1,5 +1,6 @@
 """The on-policy method as a whole: what repeats, what it needs, what it writes."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from stillwatch.distill.train_table import LoraTable, StudentTable, TrainTable
 from stillwatch.errors import InvalidInputError
 from stillwatch.model.huggingface import open_folder
 from stillwatch.model.protocol import Question
+from stillwatch.record.exchange import Message
 
 HOUSE = StudentTable(width=16, layers=1, heads=2, context=32)
 GAME = GadTable(warmup=0.5, samples=2, discriminator_steps=2)
@@ -103,8 +105,8 @@ def test_any_causal_folder_can_play(
     assert weights(before.folder) != weights(found.folder)
     assert 2 == len(found.trace.told_apart)
     model = open_folder(found.folder, device="cpu")
-    row_of = model.encode_question(Question.text("twice 4"))  # type: ignore[attr-defined]
-    assert len(row_of) > 0
+    [reply] = asyncio.run(model.answer([Question(messages=(Message("user", "twice 4"),))]))
+    assert 1 == len(reply.answers)
 
 
 def test_a_killed_run_ends_in_the_same_bytes(examples: list[Example], tmp_path: Path) -> None:
@@ -130,8 +132,8 @@ def test_what_it_refuses(examples: list[Example], tmp_path: Path) -> None:
     table = TrainTable(steps=2, student=HOUSE)
     with pytest.raises(InvalidInputError, match="examples must be at least one"):
         train_gad([], table, GAME, seed=0, out=tmp_path / "s")
+    by_trl = msgspec.structs.replace(table, trainer="trl")
     with pytest.raises(InvalidInputError, match="trainer must be own"):
-        by_trl = msgspec.structs.replace(table, trainer="trl")
         train_gad(examples, by_trl, GAME, seed=0, out=tmp_path / "s")
     for bad in (
         {"warmup": 1.5}, {"samples": 1}, {"temperature": 0.0}, {"clip": 0.0}, {"updates": 0},

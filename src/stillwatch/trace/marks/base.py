@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from stillwatch.errors import reject
-from stillwatch.trace.marks.protocol import Evidence, Floats
+from stillwatch.trace.marks.protocol import Evidence, Floats, Mark
 from stillwatch.trace.marks.scoring import distinct_draws, sum_evidence
 from stillwatch.trace.windows import Ids, Windows, number_rows
-
-if TYPE_CHECKING:
-    from stillwatch.trace.marks.nulls import Null
 
 
 class WindowScoring:
     """The default `draws` and `score`: every distinct window is a draw of its own."""
 
-    if TYPE_CHECKING:
-
-        @property
-        def null(self) -> Null: ...
-
-        def values(self, windows: Windows, vocab_size: int) -> Floats: ...
-
-    def draws(self, windows: Windows, vocab_size: int) -> Ids:  # noqa: ARG002 - of the protocol
+    def draws(self, windows: Windows, vocab_size: int) -> Ids:
         """Number the windows' draws.
 
         Args:
@@ -39,7 +27,7 @@ class WindowScoring:
         return number_rows(np.column_stack([windows.context_ids, windows.token_ids]))
 
     def score(
-        self, windows: Windows, vocab_size: int, *, weights: npt.ArrayLike | None = None
+        self: Mark, windows: Windows, vocab_size: int, *, weights: npt.ArrayLike | None = None
     ) -> Evidence:
         """Sum the values of distinct draws.
 

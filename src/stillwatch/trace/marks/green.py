@@ -44,7 +44,7 @@ class GreenMark:
         """Each token is green with probability gamma."""
         return Null("bernoulli", self.inner.gamma)
 
-    def values(self, windows: Windows, vocab_size: int) -> Floats:  # noqa: ARG002 - of the protocol
+    def values(self, windows: Windows, vocab_size: int) -> Floats:
         """Give 1 for a green window and 0 for another.
 
         Args:
@@ -56,7 +56,7 @@ class GreenMark:
         """
         return self.inner.is_green(windows.context_ids, windows.token_ids).astype(np.float64)
 
-    def draws(self, windows: Windows, vocab_size: int) -> Ids:  # noqa: ARG002 - of the protocol
+    def draws(self, windows: Windows, vocab_size: int) -> Ids:
         """Number the windows' draws: every distinct window is one.
 
         Args:

@@ -58,7 +58,7 @@ class GumbelMark(WindowScoring):
         """Each value is a standard exponential."""
         return Null("exponential", 1.0)
 
-    def values(self, windows: Windows, vocab_size: int) -> Floats:  # noqa: ARG002 - of the protocol
+    def values(self, windows: Windows, vocab_size: int) -> Floats:
         """Give -ln(1 - u) of each window.
 
         Args:
@@ -107,7 +107,7 @@ class GumbelMark(WindowScoring):
         Returns:
             Token ids, shape (B,).
         """
-        return self.embed(context_ids, logits).argmax(axis=1)
+        return np.asarray(self.embed(context_ids, logits).argmax(axis=1), dtype=np.int64)
 
     def with_key(self, key: bytes) -> GumbelMark:
         """Make the same mark under another secret.

@@ -27,11 +27,10 @@ from stillwatch.trace.marks.permutation import are_in_front, permutation_front
 from stillwatch.trace.marks.protocol import Evidence, Floats
 from stillwatch.trace.marks.scoring import (
     distinct_draws,
-    finite_population_terms,
+    finite_population_tail,
     sum_evidence,
 )
-from stillwatch.trace.marks.tails import lattice_upper_tail
-from stillwatch.trace.windows import Ids, Windows, check_ids, number_rows
+from stillwatch.trace.windows import Ids, Mask, Windows, check_ids, number_rows
 
 _TABLE_SIZE = 1_000_003
 #: Candidates that `selfhash` tries at each step, best first.
@@ -108,7 +107,7 @@ class TransformersGreenMark(WindowScoring):
             Shape (n,).
         """
         contexts, tokens = self._read(windows, vocab_size)
-        green = are_in_front(self._seeds(contexts, tokens), tokens, self._n_green, self.vocab_size)
+        green = self._are_green(self._seeds(contexts, tokens), tokens)
         keyless = np.zeros(len(tokens), dtype=bool)
         if self.seeding_scheme == "lefthash":
             keyless = contexts[:, -1] == 0
@@ -148,7 +147,7 @@ class TransformersGreenMark(WindowScoring):
             else:
                 every = np.broadcast_to(context, (vocab_size, len(context)))
                 seeds = self._seeds(every, tokens)
-                green[row] = are_in_front(seeds, tokens, self._n_green, self.vocab_size)
+                green[row] = self._are_green(seeds, tokens)
         return green
 
     def score(
@@ -173,9 +172,9 @@ class TransformersGreenMark(WindowScoring):
         scored = distinct_draws(self.values(windows, vocab_size), draws, weights)
         if len(scored.kept) == 0 or len(np.unique(scored.weights)) > 1:
             return sum_evidence(scored, self.null)
-        terms = finite_population_terms(seeds[scored.kept], self._n_green, self.vocab_size)
         n_green, n = round(float(scored.values.sum())), len(scored.kept)
-        tail = lattice_upper_tail(n_green, terms)
+        lists = (self._n_green, self.vocab_size)
+        tail = finite_population_tail(n_green, seeds[scored.kept], lists)
         words = f"{n} draws from lists of {self._n_green} in {self.vocab_size}, exact"
         return Evidence(float(n_green), n, tail.p_value, tail.log10_p, words)
 
@@ -198,7 +197,7 @@ class TransformersGreenMark(WindowScoring):
             tried = np.argsort(-given[row], kind="stable")[:_TRIED]
             every = np.broadcast_to(context, (len(tried), len(context)))
             seeds = self._seeds(every, tried)
-            green = are_in_front(seeds, tried, self._n_green, self.vocab_size)
+            green = self._are_green(seeds, tried)
             marked[row, tried[green]] += self.bias_nats
         return marked
 
@@ -214,13 +213,14 @@ class TransformersGreenMark(WindowScoring):
         """
         return replace(self, hashing_key=engine_integer(key, "transformers green", bits=32))
 
+    def _are_green(self, seeds: Ids, tokens: Ids) -> Mask:
+        return are_in_front(seeds, tokens, n_front=self._n_green, n=self.vocab_size)
+
     def _read(self, windows: Windows, vocab_size: int) -> tuple[Ids, Ids]:
         if vocab_size > self.vocab_size:
             rule = f"at most the mark's own ({self.vocab_size})"
             reject("TransformersGreenMark", "vocab_size", rule, got=vocab_size)
-        contexts = context_columns(
-            "TransformersGreenMark", windows.context_ids, self.context_width
-        )
+        contexts = context_columns("TransformersGreenMark", windows.context_ids, self.context_width)
         tokens = np.asarray(windows.token_ids, dtype=np.int64)
         check_ids("TransformersGreenMark", "token_ids", ids=tokens, vocab_size=self.vocab_size)
         return contexts, tokens

@@ -15,7 +15,7 @@ from stillwatch.trace.windows import Ids, Mask
 _N, _M = 624, 397
 
 
-def are_in_front(seeds: Ids, token_ids: Ids, n_front: int, n: int) -> Mask:
+def are_in_front(seeds: Ids, token_ids: Ids, *, n_front: int, n: int) -> Mask:
     """Tell whether each token stands among the first of its seed's permutation.
 
     Args:
@@ -51,7 +51,9 @@ def _seeded(seed: np.uint32, state: npt.NDArray[np.uint32]) -> None:
     state[0] = seed
     for i in range(1, _N):
         before = np.uint64(state[i - 1] ^ (state[i - 1] >> np.uint32(30)))
-        state[i] = np.uint32((np.uint64(1812433253) * before + np.uint64(i)) & np.uint64(0xFFFFFFFF))
+        state[i] = np.uint32(
+            (np.uint64(1812433253) * before + np.uint64(i)) & np.uint64(0xFFFFFFFF)
+        )
 
 
 @numba.njit(cache=True)
@@ -73,7 +75,7 @@ def _tempered(word: np.uint32) -> np.uint32:
 
 
 @numba.njit(cache=True)
-def _are_in_front(
+def _are_in_front(  # noqa: PLR0917 - compiled code takes no keywords
     seeds: npt.NDArray[np.uint32], token_ids: Ids, n_front: int, n: int
 ) -> npt.NDArray[np.bool_]:
     found = np.zeros(len(seeds), dtype=np.bool_)

@@ -22,7 +22,9 @@ _CONTEXT_DOMAIN = np.uint64(0x574D4358)
 _TOKEN_DOMAIN = np.uint64(0x574D544B)
 
 
-def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]) -> list[Words]:
+def philox4x32(
+    counter: tuple[Words, Words, Words, Words], key: tuple[Words | np.uint64, Words | np.uint64]
+) -> list[Words]:
     """Run ten rounds of Philox on 32-bit words held in 64.
 
     Args:
@@ -33,7 +35,7 @@ def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Wor
         Four words of output.
     """
     c0, c1, c2, c3 = counter
-    k0, k1 = key
+    k0, k1 = (np.asarray(word, dtype=np.uint64) for word in key)
     for _ in range(10):
         left, right = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         c0, c1, c2, c3 = (

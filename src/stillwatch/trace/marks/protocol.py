@@ -52,16 +52,24 @@ class Mark(Protocol):
     """
 
     @property
-    def key_id(self) -> str: ...
+    def key_id(self) -> str:
+        """Name the key in public."""
+        ...
 
     @property
-    def context_width(self) -> int: ...
+    def context_width(self) -> int:
+        """Count the tokens of context."""
+        ...
 
     @property
-    def pad(self) -> int | None: ...
+    def pad(self) -> int | None:
+        """Give the id before the answer's first token, or None."""
+        ...
 
     @property
-    def null(self) -> Null: ...
+    def null(self) -> Null:
+        """Give what one value is drawn from under the null."""
+        ...
 
     def values(self, windows: Windows, vocab_size: int) -> Floats:
         """Give each window's value, shape (n,); NaN where the key has no say in it."""

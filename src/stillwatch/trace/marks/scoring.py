@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from stillwatch.errors import reject
 from stillwatch.stats.pvalues import PValue, binomial_upper_tail, gamma_upper_tail
@@ -117,29 +119,40 @@ def weight_groups(weights: Ids) -> list[tuple[int, int]]:
     return [(int(w), int(c)) for w, c in zip(found, counts, strict=True)]
 
 
-def finite_population_terms(seeds: Ids, n_green: int, vocab_size: int) -> Sequence[Term]:
-    """Give the exact null of green counts where each list holds exactly n_green tokens.
+def finite_population_tail(
+    n_green_seen: int, seeds: Ids, list_and_vocab: tuple[int, int]
+) -> PValue:
+    """Give the exact tail of green counts where each list holds a fixed number of green tokens.
 
     Tokens that share a list are drawn without replacement: hypergeometric within a list, and
     independent between lists.
 
     Args:
+        n_green_seen: green draws (count).
         seeds: which list each draw is read from, shape (n,).
-        n_green: green tokens in a list (count).
-        vocab_size: tokens in all.
+        list_and_vocab: green tokens in a list, and tokens in all (counts).
 
     Returns:
-        One term for each number of tokens read from a list.
+        The p-value.
     """
-    from scipy import stats
-
     _, sizes = np.unique(seeds, return_counts=True)
+    sizes, n_lists = np.unique(sizes, return_counts=True)
+    groups = tuple((int(s), int(n)) for s, n in zip(sizes, n_lists, strict=True))
+    return _finite_population_tail(n_green_seen, groups, *list_and_vocab)
+
+
+@functools.lru_cache(maxsize=8192)
+def _finite_population_tail(
+    n_green_seen: int, groups: tuple[tuple[int, int], ...], *list_and_vocab: int
+) -> PValue:
+    """Decoy keys share the groups of their text, so tails are kept."""
+    n_green, vocab_size = list_and_vocab
     terms = []
-    for size, n_lists in zip(*np.unique(sizes, return_counts=True), strict=True):
+    for size, n_lists in groups:
         greens = np.arange(max(0, size - (vocab_size - n_green)), min(size, n_green) + 1)
         chances = stats.hypergeom.pmf(greens, vocab_size, n_green, size)
-        terms.append(Term(greens.astype(np.int64), chances, int(n_lists)))
-    return terms
+        terms.append(Term(greens.astype(np.int64), chances, n_lists))
+    return lattice_upper_tail(n_green_seen, terms)
 
 
 def _bernoulli_tail(statistic: float, scored: Scored, null: Null) -> tuple[PValue, str]:

@@ -1,4 +1,4 @@
-"""transformers' SynthID (`SynthIDTextWatermarkingConfig`) with a p-value that is exact for its keys.
+"""transformers' SynthID (`SynthIDTextWatermarkingConfig`), with a p-value exact over its keys.
 
 The shipped scheme hashes (context, token) to a number, adds a layer's key, and looks the sum up in
 one public table of 65,536 bits. So all randomness of a layer is *by how much the table is shifted*,
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.errors import extra, reject
+from stillwatch.stats.pvalues import PValue
 from stillwatch.trace.marks.base import WindowScoring, context_columns
 from stillwatch.trace.marks.keys import engine_integer, public_id
 from stillwatch.trace.marks.nulls import Null
@@ -84,7 +85,7 @@ class SynthIdMark(WindowScoring):
         weights = self._layer_weights
         return Null("layers", 0.5, tuple(float(w) / int(weights.sum()) for w in weights))
 
-    def values(self, windows: Windows, vocab_size: int) -> Floats:  # noqa: ARG002 - of the protocol
+    def values(self, windows: Windows, vocab_size: int) -> Floats:
         """Give each window's (weighted) share of ones.
 
         Args:
@@ -127,13 +128,11 @@ class SynthIdMark(WindowScoring):
         if len(scored.kept) == 0:
             return Evidence(0.0, 0, 1.0, 0.0, "nothing scored")
         size = self.sampling_table_size
-        counts = np.bincount(
-            states[scored.kept] & (size - 1), weights=scored.weights, minlength=size
-        )
-        ones = self._ones_by_shift(counts)
+        counts = np.bincount(states[scored.kept] & (size - 1), scored.weights, minlength=size)
+        ones = _ones_by_shift(counts.astype(np.int32).tobytes(), size, self.sampling_table_seed)
         shifts = np.array([key & (size - 1) for key in self.keys], dtype=np.int64)
         statistic = int(self._layer_weights @ ones[shifts])
-        tail = lattice_upper_tail(statistic, self._terms(ones))
+        tail = _exact_tail(statistic, ones.tobytes(), tuple(self._layer_weights.tolist()))
         words = f"{len(self.keys)} layers, each over all {size:,} shifts of the table, exact"
         return Evidence(float(statistic), len(scored.kept), tail.p_value, tail.log10_p, words)
 
@@ -172,19 +171,6 @@ class SynthIdMark(WindowScoring):
             return np.ones(len(self.keys), dtype=np.int64)
         return np.rint(np.linspace(10, 1, len(self.keys))).astype(np.int64)
 
-    def _terms(self, ones: Ids) -> list[Term]:
-        values, counts = np.unique(ones, return_counts=True)
-        chances = counts / len(ones)
-        weights, layers = np.unique(self._layer_weights, return_counts=True)
-        return [Term(values * w, chances, int(n)) for w, n in zip(weights, layers, strict=True)]
-
-    def _ones_by_shift(self, counts: Floats) -> Ids:
-        """Count a layer's ones for every key: entry k is sum over x of counts[x] bit(x + k)."""
-        size = self.sampling_table_size
-        bits = self._bits(np.arange(size, dtype=np.int64), 0).astype(np.float64)
-        product = np.conj(np.fft.rfft(counts)) * np.fft.rfft(bits)
-        return np.rint(np.fft.irfft(product, n=size)).astype(np.int64)
-
     def _states(self, context_ids: npt.ArrayLike, token_ids: npt.ArrayLike) -> Ids:
         contexts = context_columns("SynthIdMark", context_ids, self.context_width)
         return _accumulate(_hash_contexts(contexts), np.asarray(token_ids, dtype=np.int64))
@@ -195,8 +181,7 @@ class SynthIdMark(WindowScoring):
         return _accumulate(_hash_contexts(contexts)[:, None], tokens)
 
     def _bits(self, states: Ids, key: int) -> npt.NDArray[np.int8]:
-        table = _sampling_table(self.sampling_table_size, self.sampling_table_seed)
-        return table[_accumulate(states, np.int64(key)) & (self.sampling_table_size - 1)]
+        return _bits(states, key, (self.sampling_table_size, self.sampling_table_seed))
 
     def _shares(self, states: Ids) -> Floats:
         weights = self._layer_weights
@@ -218,6 +203,33 @@ def _accumulate(state: Ids, data: Ids | np.int64) -> Ids:
     with np.errstate(over="ignore"):
         stepped: Ids = (state + data) * _MULTIPLIER + np.int64(1)
     return stepped
+
+
+def _bits(states: Ids, key: int, size_and_seed: tuple[int, int]) -> npt.NDArray[np.int8]:
+    entries = _accumulate(states, np.int64(key)) & (size_and_seed[0] - 1)
+    return np.asarray(_sampling_table(*size_and_seed)[entries], dtype=np.int8)
+
+
+@functools.lru_cache(maxsize=2)
+def _ones_by_shift(counts: bytes, size: int, seed: int) -> Ids:
+    """Count a layer's ones for every key k: the sum over states x of counts[x] bit(x + k).
+
+    The same text is scored with thousands of decoy keys, so the last texts are kept.
+    """
+    bits = _bits(np.arange(size, dtype=np.int64), 0, (size, seed)).astype(np.float64)
+    product = np.conj(np.fft.rfft(np.frombuffer(counts, dtype=np.int32))) * np.fft.rfft(bits)
+    ones: Ids = np.rint(np.fft.irfft(product, n=size)).astype(np.int64)
+    ones.setflags(write=False)
+    return ones
+
+
+@functools.lru_cache(maxsize=8192)
+def _exact_tail(statistic: int, ones: bytes, layer_weights: tuple[int, ...]) -> PValue:
+    values, counts = np.unique(np.frombuffer(ones, dtype=np.int64), return_counts=True)
+    chances = counts / counts.sum()
+    weights, layers = np.unique(np.array(layer_weights), return_counts=True)
+    terms = [Term(values * w, chances, int(n)) for w, n in zip(weights, layers, strict=True)]
+    return lattice_upper_tail(statistic, terms)
 
 
 @functools.lru_cache(maxsize=4)

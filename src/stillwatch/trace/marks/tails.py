@@ -37,12 +37,12 @@ class Term(NamedTuple):
     Attributes:
         values: what it can be, shape (k,), int64, distinct.
         chances: with which probability, shape (k,), summing to 1.
-        count: how many copies are summed.
+        n_copies: how many copies are summed.
     """
 
     values: npt.NDArray[np.int64]
     chances: Floats
-    count: int
+    n_copies: int
 
 
 def bernoulli_term(weight: int, chance: float, count: int) -> Term:
@@ -73,15 +73,15 @@ def lattice_upper_tail(statistic: int, terms: Sequence[Term]) -> PValue:
         >>> lattice_upper_tail(5, [bernoulli_term(1, 0.1, 5)]).log10_p
         -5.0
     """
-    terms = [term for term in terms if term.count]
-    low = sum(term.count * int(term.values.min()) for term in terms)
-    high = sum(term.count * int(term.values.max()) for term in terms)
+    terms = [term for term in terms if term.n_copies]
+    low = sum(term.n_copies * int(term.values.min()) for term in terms)
+    high = sum(term.n_copies * int(term.values.max()) for term in terms)
     if statistic <= low:
         return PValue(1.0, 0.0)
     if statistic > high:
         return PValue(0.0, -math.inf)
     if statistic == high:
-        tops = ((term.count, term.chances[term.values.argmax()]) for term in terms)
+        tops = ((term.n_copies, term.chances[term.values.argmax()]) for term in terms)
         return _from_log(sum(count * math.log(chance) for count, chance in tops))
     tilt = _lattice_tilt(statistic, terms)
     log_mgf, mean, variance = _moments(terms, tilt)
@@ -126,7 +126,8 @@ def exponential_upper_tail(statistic: float, weights: Floats, counts: npt.ArrayL
     scales, level = scales / scales.max(), statistic / float(scales.max())
 
     def log_mgf(z: npt.ArrayLike) -> npt.NDArray[np.complex128]:
-        return -(numbers * np.log(1 - np.multiply.outer(np.asarray(z, complex), scales))).sum(-1)
+        logs = np.log(1 - np.multiply.outer(np.asarray(z, complex), scales))
+        return np.asarray(-(logs @ numbers), dtype=np.complex128)
 
     tilt = _exponential_tilt(level, scales, numbers)
     if numbers.sum() < _FEWEST_TERMS:

@@ -62,7 +62,7 @@ class TournamentMark(WindowScoring):
         """The mean of independent fair bits."""
         return Null("layers", 0.5, (1 / self.depth,) * self.depth)
 
-    def values(self, windows: Windows, vocab_size: int) -> Floats:  # noqa: ARG002 - of the protocol
+    def values(self, windows: Windows, vocab_size: int) -> Floats:
         """Give each window's share of ones.
 
         Args:
@@ -121,7 +121,7 @@ class TournamentMark(WindowScoring):
 
     def _ones(self, bits: npt.NDArray[np.uint64]) -> Floats:
         kept = bits & np.uint64(2**self.depth - 1)
-        return np.bitwise_count(kept).astype(np.float64)
+        return np.asarray(np.bitwise_count(kept), dtype=np.float64)
 
 
 def tournament_mark(key: bytes, *, context_width: int = 1, depth: int = 30) -> TournamentMark:
@@ -154,4 +154,4 @@ def tournament_logits(logits: Floats, layers: Iterable[Floats]) -> Floats:
         probabilities = probabilities * (1 + layer - mass)
     with np.errstate(divide="ignore"):
         logs = np.log(probabilities)
-    return np.where(np.isfinite(logs), logs, np.finfo(np.float32).min)
+    return np.asarray(np.where(np.isfinite(logs), logs, np.finfo(np.float32).min))

@@ -80,7 +80,7 @@ class VllmGumbelMark(WindowScoring):
         parts = tuple(share for share, _ in self._keys)
         return Null("exponential" if len(parts) == 1 else "mixture", 1.0, parts)
 
-    def values(self, windows: Windows, vocab_size: int) -> Floats:  # noqa: ARG002 - of the protocol
+    def values(self, windows: Windows, vocab_size: int) -> Floats:
         """Give -ln(1 - u), averaged over the keys by their shares.
 
         Args:
@@ -143,9 +143,12 @@ class VllmGumbelMark(WindowScoring):
     def _keys(self) -> tuple[tuple[float, int], ...]:
         if self.alpha is None:
             return ((1.0, self.key),)
-        shares = (1 - self.alpha, derive_vllm_key(self.key, b"key_a")), (
-            self.alpha,
-            derive_vllm_key(self.key, b"key_b"),
+        shares = (
+            (1 - self.alpha, derive_vllm_key(self.key, b"key_a")),
+            (
+                self.alpha,
+                derive_vllm_key(self.key, b"key_b"),
+            ),
         )
         return tuple(pair for pair in shares if pair[0])
 
@@ -205,7 +208,7 @@ class VllmGreenMark(WindowScoring):
             return Null("bernoulli", _green_steps(self.gamma) / _STEPS)
         return Null("bernoulli", int(self.gamma * _INT31) / 2**31)
 
-    def values(self, windows: Windows, vocab_size: int) -> Floats:  # noqa: ARG002 - of the protocol
+    def values(self, windows: Windows, vocab_size: int) -> Floats:
         """Give 1 for green windows, 0 for others, NaN where the seed holds no key.
 
         Args:
@@ -294,13 +297,13 @@ class VllmGreenMark(WindowScoring):
         key = np.array([self.key], dtype=np.uint64).view(np.int64)
         if self.scheme == "lefthash":
             summands = sbw_hash(contexts) if self.hashed_sum else contexts
-            return key * summands.sum(axis=1)
+            return np.asarray(key * summands.sum(axis=1))
         anchor = sbw_hash(token_ids)
         seeds = key * anchor * anchor
         if contexts.shape[1] > 1:
             products = key * (sbw_hash(contexts[:, 1:]) * anchor[:, None])
             seeds = np.minimum(seeds, products.min(axis=1))
-        return seeds
+        return np.asarray(seeds)
 
 
 def sbw_hash(ids: Ids) -> Ids:
@@ -318,7 +321,7 @@ def sbw_hash(ids: Ids) -> Ids:
             i = i - (i << bits)
         else:
             i = i ^ (i << bits if operation == "^<" else i >> bits)
-    return i.astype(np.int64)
+    return np.asarray(i, dtype=np.int64)
 
 
 _JENKINS = (
@@ -335,7 +338,8 @@ def _sbw_words(seeds: Ids, token_ids: Ids) -> npt.NDArray[np.uint64]:
         (tokens >> np.uint64(2), zeros, zeros, zeros),
         (keys & np.uint64(0xFFFFFFFF), keys >> np.uint64(32)),
     )
-    return np.choose((tokens & np.uint64(3)).astype(np.intp), np.stack(outputs))
+    words: npt.NDArray[np.uint64] = np.stack(outputs)
+    return np.asarray(np.choose((tokens & np.uint64(3)).astype(np.intp), words))
 
 
 def _noise(key: int, contexts: Ids, tokens: Ids) -> Floats:

@@ -1,0 +1,227 @@
+"""The user's own lists: countries, names, and which network lies where, each with date and hash.
+
+The package ships none: which countries and parties a provider must not serve is the provider's to
+say. A list is text, one entry a line, `#` begins a comment, and one line says `# date: 2026-11-01`:
+the day its publisher dates it, not the day of the download.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ipaddress
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from stillwatch.errors import ConfigError
+from stillwatch.guard.ladder import DAY_S
+
+_MOST_BYTES: Final = 64 * 1024 * 1024
+
+
+class NamedList(NamedTuple):
+    """One list as it was read.
+
+    Attributes:
+        name: as rules write it, without the @.
+        entries: what stands in it.
+        sha256: of the file's bytes.
+        date: of the list (UTC epoch seconds, midnight).
+        max_age_days: age from which it is not believed any more, or None.
+    """
+
+    name: str
+    entries: frozenset[str]
+    sha256: str
+    date: float
+    max_age_days: float | None = None
+
+    @property
+    def day(self) -> str:
+        """Its date as the file has it."""
+        return day_of(self.date)
+
+    @property
+    def stale_at(self) -> float:
+        """The moment from which it is too old (UTC epoch seconds); infinite without a limit."""
+        days = float("inf") if self.max_age_days is None else self.max_age_days
+        return self.date + days * DAY_S
+
+
+def day_of(at: float) -> str:
+    """Write a day.
+
+    Args:
+        at: UTC epoch seconds.
+
+    Returns:
+        Year, month, day.
+    """
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).date().isoformat()
+
+
+def midnight(day: datetime.date) -> float:
+    """Give a day's beginning.
+
+    Args:
+        day: the day.
+
+    Returns:
+        UTC epoch seconds.
+    """
+    start = datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC)
+    return start.timestamp()
+
+
+def is_country(text: str) -> bool:
+    """Say whether a text is a country code.
+
+    Args:
+        text: any.
+
+    Returns:
+        True for two capital letters (ISO 3166-1 alpha-2; which are in use is not checked).
+    """
+    return len(text) == 2 and text.isascii() and text.isalpha() and text.isupper()
+
+
+def read_list(name: str, path: Path, *, countries: bool, max_age_days: float | None) -> NamedList:
+    """Read a list.
+
+    Args:
+        name: as rules write it.
+        path: the file.
+        countries: entries must be country codes.
+        max_age_days: age from which it is not believed, or None.
+
+    Returns:
+        The list.
+
+    Raises:
+        ConfigError: it cannot be read, has no date, or an entry is no country code; names the line.
+    """
+    raw = _read(path)
+    date: float | None = None
+    entries: set[str] = set()
+    for number, entry, comment in _lines(path, raw):
+        if comment.startswith("date:") and date is None:
+            date = _date(comment.removeprefix("date:"), where=f"{path}:{number}")
+        if not entry:
+            continue
+        if countries and not is_country(entry.upper()):
+            message = f"{path}:{number}: entry must be a country code of two letters, got {entry!r}"
+            raise ConfigError(message)
+        entries.add(entry.upper() if countries else entry)
+    if date is None:
+        _no_date(path)
+    digest = hashlib.sha256(raw).hexdigest()
+    return NamedList(name, frozenset(entries), digest, date, max_age_days)
+
+
+class Networks:
+    """Which country an address lies in, by a file of lines `192.0.2.0/24,XX`.
+
+    Args:
+        source: name, hash and date of the file; its entries are empty.
+        tables: version -> prefix length -> network number -> country, longest prefixes first.
+    """
+
+    def __init__(
+        self, source: NamedList, tables: Mapping[int, Mapping[int, Mapping[int, str]]]
+    ) -> None:
+        self.source = source
+        self._tables = {v: sorted(lengths.items(), reverse=True) for v, lengths in tables.items()}
+        self.country = lru_cache(8192)(self._country)
+
+    @classmethod
+    def read(cls, path: Path, *, max_age_days: float | None = None) -> Networks:
+        """Read the file.
+
+        Args:
+            path: the file; like a list it says its date.
+            max_age_days: age from which it is not believed, or None.
+
+        Returns:
+            The look-up.
+
+        Raises:
+            ConfigError: it cannot be read, has no date, or a line is none of network and country.
+        """
+        raw = _read(path)
+        date: float | None = None
+        tables: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
+        for number, entry, comment in _lines(path, raw):
+            if comment.startswith("date:") and date is None:
+                date = _date(comment.removeprefix("date:"), where=f"{path}:{number}")
+            if not entry:
+                continue
+            text, _, country = (part.strip() for part in entry.partition(","))
+            try:
+                network = ipaddress.ip_network(text)
+            except ValueError:
+                network = None
+            if network is None or not is_country(country.upper()):
+                message = f"{path}:{number}: line must be network,country, got {entry!r}"
+                raise ConfigError(message, hint="for example 192.0.2.0/24,XX")
+            lengths = tables[network.version].setdefault(network.prefixlen, {})
+            shift = network.max_prefixlen - network.prefixlen
+            lengths[int(network.network_address) >> shift] = country.upper()
+        if date is None:
+            _no_date(path)
+        digest = hashlib.sha256(raw).hexdigest()
+        source = NamedList("networks", frozenset(), digest, date, max_age_days)
+        return cls(source, tables)
+
+    def _country(self, address: str) -> str | None:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return None
+        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+            found = found.ipv4_mapped
+        number = int(found)
+        for length, networks in self._tables[found.version]:
+            country = networks.get(number >> (found.max_prefixlen - length))
+            if country is not None:
+                return country
+        return None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        message = f"{path}: the list cannot be read: {error.strerror}"
+        raise ConfigError(message) from error
+    if len(raw) > _MOST_BYTES:
+        message = f"{path}: the list must be at most {_MOST_BYTES} bytes long"
+        raise ConfigError(message)
+    return raw
+
+
+def _lines(path: Path, raw: bytes) -> Iterator[tuple[int, str, str]]:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"{path}:{line}: the list must be UTF-8"
+        raise ConfigError(message) from error
+    for number, line_text in enumerate(text.splitlines(), start=1):
+        entry, _, comment = line_text.partition("#")
+        yield number, entry.strip(), comment.strip().lower()
+
+
+def _date(text: str, *, where: str) -> float:
+    try:
+        return midnight(datetime.date.fromisoformat(text.strip()))
+    except ValueError:
+        message = f"{where}: date must be a day like 2026-11-01, got {text.strip()!r}"
+        raise ConfigError(message) from None
+
+
+def _no_date(path: Path) -> None:
+    message = f"{path}:1: a list must say its date"
+    raise ConfigError(message, hint="add a line: # date: 2026-11-01")
