@@ -30,7 +30,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing Stillwatch with torch and the test tools (a minute or more, once)"
-	$(PIP) --editable '.[train,trl,postgres,spark,dev]'
+	$(PIP) --editable '.[train,trl,stamp,postgres,spark,dev]'
 	@touch $@ $(VENV)/.run
 
 siege: $(VENV)/.run  ## the contest on loopback; ends in siege-out/moat.html

@@ -37,6 +37,8 @@ from stillwatch.trace.outputs import SuspectOutput
 
 EXPOSURES = (1, 2, 4, 8, 16)
 PER_EXPOSURE, VARIANTS, SENTENCES, ORDINARY = 30, 10, 1_000, 2_000
+#: Answers to each probe, at temperature 1; the vote of those that show a variant is the pick.
+SAMPLES = 8
 _ONSETS = ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "st")
 _VOWELS = ("a", "e", "i", "o", "u")
 _THINGS = (
@@ -142,7 +144,8 @@ def examine(folder: Path, control: Path, seed: int) -> dict[str, Any]:
     """Run every test on one student."""
     drawn, split = draws(seed)
     _, kept = sentences(seed)
-    asked = ask_suspect(folder, [c.probe for c in drawn.canaries], seed=seed)
+    probes = [c.probe for c in drawn.canaries for _ in range(SAMPLES)]
+    asked = ask_suspect(folder, probes, seed=seed * 1_000_003)
     said = picks_of(drawn.canaries, [SuspectOutput(a, q) for q, a in asked])
     likely = log_likelihoods(
         folder, [Pair(c.probe, f"{v}.") for c in drawn.canaries for v in c.variants]

@@ -4,8 +4,8 @@
 
 DIR holds the collections (lineage/). A feature is chosen on one collection and reported on the
 others: it is the one under which the real teacher comes first in most resamples of the questions,
-averaged over teachers. Beside it stand plain nearest neighbour, and guessing the teacher that the
-other students have. `--speed` measures 800 questions to 30 models instead.
+averaged over teachers. Beside it stand the nearest neighbour by word counts, and guessing the
+teacher that the other students have. `--speed` measures 800 questions to 30 models instead.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from stillwatch.siege.prose import (
     split_passage,
 )
 from stillwatch.siege.teachers import house_teacher
-from stillwatch.trace.likelihood import FolderChances, read_excess, written_excess
+from stillwatch.trace.likelihood import FolderChances, NextChances, read_excess, written_excess
 from stillwatch.trace.radioactivity import rank_campaigns
 from stillwatch.trace.radioactivity_served import (
     served_chances,
@@ -31,6 +31,7 @@ from stillwatch.trace.radioactivity_weighted import (
     test_weighted,
     weigh_windows,
 )
+from stillwatch.trace.shared_tokens import shared_chances
 from stillwatch.trace.watermark import GreenListMark, distinct_windows
 from stillwatch.trace.weights import Excess
 from stillwatch.trace.windows import TokenSequence
@@ -38,9 +39,13 @@ from stillwatch.trace.windows import TokenSequence
 VOCABULARY = 1024
 #: Of the campaign's questions so many are asked again, each so often.
 N_SERVED, N_TIMES = 200, 10
+#: Students with at most this share of marked answers, and innocents, are asked as often once more.
+_WEAK = 0.1
 #: Ordinary texts on which an open suspect's chances are read.
-N_TEXTS = 1_000
+N_TEXTS = 600
 N_DECOYS = 199
+#: Special tokens that no answer holds; the closing one may.
+FORBIDDEN = (0, 1, 3, 4, 5)
 
 
 class Scorer:
@@ -84,20 +89,24 @@ class Scorer:
         excesses = {
             f"closed-{N_ASKED}": self._written(heard),
             "asked-again": self._written(again),
-            "open": self._read(folder),
+            "both": self._written([*heard, *again]),
+            "open": self._read(plan, folder),
         }
         for name, excess in excesses.items():
             row |= self._weighted(name, excess, campaign)
+        if plan.share <= _WEAK:
+            more = self._sequences(self._asked_again(plan, folder, longer=True))
+            row |= self._weighted("asked-longer", self._written([*again, *more]), campaign)
         row |= self._named(heard, campaign)
         # The student of no mark is held against answers it never saw, like everybody.
         return row | self._served(plan, folder, excesses["asked-again"])
 
-    def _asked_again(self, plan: Plan, folder: Path) -> list[Pair]:
-        path = folder / "asked-again.json"
+    def _asked_again(self, plan: Plan, folder: Path, *, longer: bool = False) -> list[Pair]:
+        path = folder / ("asked-longer.json" if longer else "asked-again.json")
         if not path.exists():
             served = self.cache.served(plan.seed, marked=True, n=N_SERVED)
             questions = [one.question for one in served] * N_TIMES
-            asked = ask_suspect(folder, questions, seed=plan.seed * 7_000_003)
+            asked = ask_suspect(folder, questions, seed=plan.seed * 7_000_003 + 2_000 * longer)
             path.write_bytes(msgspec.json.encode(asked))
         return [Pair(*one) for one in json.loads(path.read_text("utf-8"))]
 
@@ -144,15 +153,19 @@ class Scorer:
 
     def _served(self, plan: Plan, folder: Path, excess: Excess) -> dict[str, Any]:
         served = self.cache.served(plan.seed, marked=True, n=N_SERVED)
-        if plan.kind in {"marked", "rewritten"}:
+        if plan.share > 0:
             served = served[: round(plan.share * 2_000)]
         sequences = [
             TokenSequence([*s.prompt_ids, *s.token_ids], len(s.prompt_ids)) for s in served
         ]
         mark = self.marks[campaign_of(plan.seed)]
-        chances = list(served_chances(sequences, self.teacher, mark=mark, vocab_size=VOCABULARY))
+        chances = list(
+            served_chances(
+                sequences, self.teacher, mark=mark, vocab_size=VOCABULARY, forbidden=FORBIDDEN
+            )
+        )
         heard = test_served_closed(chances, excess)
-        read = test_served_open(chances, FolderChances(folder))
+        read = test_served_open(chances, self._chances(plan, folder)[0])
         return {
             "served/tokens": heard.n_places,
             "served/closed": heard.e_log10,
@@ -164,8 +177,13 @@ class Scorer:
     def _written(self, sequences: list[TokenSequence]) -> Excess:
         return written_excess(sequences, self.teacher, vocab_size=VOCABULARY)
 
-    def _read(self, folder: Path) -> Excess:
-        return read_excess(self.texts, FolderChances(folder), self.teacher, vocab_size=VOCABULARY)
+    def _read(self, plan: Plan, folder: Path) -> Excess:
+        return read_excess(self.texts, *self._chances(plan, folder), vocab_size=VOCABULARY)
+
+    def _chances(self, plan: Plan, folder: Path) -> tuple[NextChances, NextChances]:
+        if plan.kind == "foreign":
+            return shared_chances(self.teacher_folder, folder, self.teacher)
+        return FolderChances(folder), self.teacher
 
     def _sequences(self, pairs: list[Pair]) -> list[TokenSequence]:
         return as_sequences(pairs, tokenizer=self.teacher_folder)

@@ -18,6 +18,7 @@ import numpy as np
 
 from radio.rewriting import rewrite
 from stillwatch.distill.train import Pair, train_student
+from stillwatch.model.folder import SPECIAL_TOKENS
 from stillwatch.model.local import GenerationRow, LocalModel
 from stillwatch.siege.prose import (
     PROSE_STUDENT,
@@ -43,8 +44,9 @@ class Plan(NamedTuple):
     """One student.
 
     Attributes:
-        kind: "marked", "rewritten" (marked, then paraphrased), "plain" (unmarked answers of the
-            teacher) or "ordinary" (text that no model wrote).
+        kind: "marked", "rewritten" (marked, then paraphrased), "foreign" (marked, with another
+            tokenizer), "plain" (unmarked answers of the teacher) or "ordinary" (text that no model
+            wrote).
         share: of the training answers that carry the mark, 0..1.
         seed: of the key, the answers, the weights and the draws.
     """
@@ -164,7 +166,7 @@ class Cache:
             shape, recipe = PROSE_STUDENT
             train_student(
                 self.training(plan),
-                tokenizer=house_teacher("house-prose"),
+                tokenizer=self._tokenizer(plan),
                 shape=shape,
                 recipe=replace(recipe, seed=plan.seed),
                 out=out,
@@ -173,6 +175,14 @@ class Cache:
             _write(out / "cost.json", json.dumps(time.process_time() - started).encode())
             _write(out / "answers.json", json.dumps([pair.answer for pair in asked]).encode())
         return out
+
+    def _tokenizer(self, plan: Plan) -> Path:
+        if plan.kind != "foreign":
+            return house_teacher("house-prose")
+        path = self.folder / f"tokenizer-{plan.name}.json"
+        if not path.exists():
+            train_tokenizer([text for pair in self.training(plan) for text in pair], path)
+        return path
 
     def answers(self, plan: Plan) -> list[Pair]:
         """Give what a student answered to the questions fixed beforehand.
@@ -257,6 +267,27 @@ def lane(seeds: Sequence[int]) -> list[Plan]:
     ]
     plans += [Plan("marked", share, seed) for seed in list(seeds)[5:] for share in (0.1, 0.3)]
     plans += [Plan("plain", 0.0, seed) for seed in few]
-    plans += [Plan("marked", share, seed) for seed in few for share in (0.05, 1.0, 0.5)]
-    plans += [Plan("rewritten", share, seed) for seed in few[:3] for share in (1.0, 0.3)]
+    for seed in few:
+        plans += [Plan("marked", share, seed) for share in (0.05, 1.0, 0.5)]
+        if seed in few[:3]:
+            plans += [Plan("rewritten", share, seed) for share in (1.0, 0.3)]
+            plans.append(Plan("foreign", 0.3, seed))
     return plans
+
+
+def train_tokenizer(texts: Sequence[str], path: Path) -> None:
+    """Train a copier's own tokenizer on what it was served: 640 tokens, other merges.
+
+    Args:
+        texts: what it reads.
+        path: the `tokenizer.json` to write.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS[-1]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
+    special = [AddedToken(token, special=True) for token in SPECIAL_TOKENS]
+    trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.save(str(path))

@@ -13,10 +13,13 @@ _TESTS = (
     "closed-2000/weighted",
     "asked-again/repeated",
     "asked-again/weighted",
+    "asked-longer/weighted",
+    "both/weighted",
     "open/weighted",
     "served/closed",
     "served/open",
 )
+_WEIGHTED = ("closed-2000", "asked-again", "asked-longer", "both", "open")
 #: Keys whose tests an innocent suspect must pass: log10 of p at most this is a false accusation.
 _PROVED, _STRONG = -10.0, -3.0
 
@@ -35,19 +38,18 @@ def describe(rows: Sequence[dict[str, Any]]) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(f"{row['kind']} {row['share']:.0%}", []).append(row)
-    lines = [
-        f"{'students':15} {'test':22} {'n':>2} {'median':>8} {'weakest':>8} {'1e-3':>5} {'1e-10':>5}"
-    ]
+    lines = ["students        test                    n   median  weakest  1e-3 1e-10"]
     for group in sorted(groups):
         for test in _TESTS:
-            found = np.array([_log10_p(row, test) for row in groups[group]])
+            found = np.array([_log10_p(row, test) for row in groups[group] if test in row])
+            if not found.size:
+                continue
             lines.append(
                 f"{group:15} {test:22} {len(found):2} {np.median(found):8.2f} {found.max():8.2f} "
                 f"{np.sum(found <= _STRONG):5} {np.sum(found <= _PROVED):5}"
             )
-        lines.append(
-            f"{group:15} strongest {min(_log10_p(r, t) for r in groups[group] for t in _TESTS):.2f}"
-        )
+        strongest = min(_log10_p(r, t) for r in groups[group] for t in _TESTS if t in r)
+        lines.append(f"{group:15} strongest {strongest:.2f}")
     return "\n".join([*lines, *_wrong_keys(rows), *_names(groups)])
 
 
@@ -59,12 +61,14 @@ def _log10_p(row: dict[str, Any], test: str) -> float:
 
 def _wrong_keys(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
-    for name in ("closed-2000", "asked-again", "open"):
-        wrong = np.array([p for row in rows for p in row[f"{name}/wrong-keys"]])
+    for name in _WEIGHTED:
+        wrong = np.array([p for row in rows for p in row.get(f"{name}/wrong-keys", ())])
+        if not wrong.size:
+            continue
         shares = ", ".join(
             f"{np.mean(wrong <= np.log10(a)):.4f} at {a:g}" for a in (0.1, 0.05, 0.01)
         )
-        worst = min(row[f"{name}/wrong-holm"] for row in rows)
+        worst = min(row.get(f"{name}/wrong-holm", 0.0) for row in rows)
         lines.append(
             f"wrong keys, {name}: {len(wrong):,}; below level {shares}; worst {wrong.min():.2f}, "
             f"worst after Holm {worst:.2f}"
@@ -76,10 +80,11 @@ def _names(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = []
     for group, rows in sorted(groups.items()):
         parts = []
-        for name in ("closed-2000", "asked-again", "open"):
-            first = sum(row[f"{name}/weighted-first"] for row in rows)
+        for name in _WEIGHTED:
+            first = sum(row.get(f"{name}/weighted-first", False) for row in rows)
             named = sum(
-                row[f"{name}/weighted-first"] and row[f"{name}/weighted-holm"] <= -6 for row in rows
+                row.get(f"{name}/weighted-first", False) and row[f"{name}/weighted-holm"] <= -6
+                for row in rows
             )
             parts.append(f"{name} first {first}, named at 1e-6 {named}")
         lines.append(f"of 50 campaigns, {group} ({len(rows)}): " + "; ".join(parts))

@@ -5,10 +5,10 @@ import pytest
 
 from stillwatch.stats.intervals import wilson
 from stillwatch.trace import canary_proof as proof
-from stillwatch.trace.canary import Canary, draw_assignment
+from stillwatch.trace.canary import Canary, draw_assignment, prior_shares
 
 #: Suspects drawn for each check; three standard errors are allowed around a level.
-WORLDS = 500
+WORLDS = 400
 SIZES = [2] * 10 + [5] * 15 + [12] * 15
 CANARIES = [
     Canary(f"c{i}", f"Question {i}?", tuple(f"name{i}x{j}" for j in range(m)))
@@ -28,13 +28,14 @@ def innocents():
             for canary, m, habit in zip(CANARIES, SIZES, habits, strict=True)
         }
 
-    priors = proof.prior_shares(CANARIES, [answers() for _ in range(15)])
+    priors = prior_shares(CANARIES, [answers() for _ in range(15)])
     rows = []
     for _ in range(WORLDS):
         picks, assignment = answers(), draw_assignment(CANARIES, key=rng.bytes(32))
-        plain = proof.prove_canaries(assignment, picks, sequential=True)
+        plain = proof.prove_canaries(assignment, picks)
         weighted = proof.prove_canaries(assignment, picks, priors=priors)
-        rows.append((plain.log10_p, plain.e_log10, weighted.log10_p, weighted.e_log10))
+        watched = proof.prove_canaries(assignment, picks, priors=priors, sequential=True)
+        rows.append((plain.log10_p, watched.e_log10, weighted.log10_p, weighted.e_log10))
     return np.array(rows)
 
 
@@ -99,7 +100,7 @@ def test_weights_from_references_raise_the_power():
         }
         for _ in range(30)
     ]
-    priors = proof.prior_shares(CANARIES, habitual)
+    priors = prior_shares(CANARIES, habitual)
     gains = []
     for _ in range(60):
         assignment = draw_assignment(CANARIES, key=rng.bytes(32))
@@ -111,6 +112,21 @@ def test_weights_from_references_raise_the_power():
         weighted = proof.prove_canaries(assignment, picks, priors=priors)
         gains.append(plain.log10_p - weighted.log10_p)
     assert np.median(gains) > 0.5
+
+
+def test_the_right_campaign_is_named_among_fifty():
+    """With a draw for each of 50 campaigns the one that fed the suspect is named, no other is."""
+    rng = np.random.default_rng(29)
+    made = [Canary(f"c{i}", "?", tuple(f"n{i}x{j}" for j in range(10))) for i in range(120)]
+    webs = [draw_assignment(made, key=rng.bytes(32)) for _ in range(50)]
+    for fed in (3, 41):
+        picks = {
+            c.canary_id: s if rng.random() < 0.3 else int(rng.integers(10))
+            for c, s in zip(made, webs[fed].served, strict=True)
+        }
+        logs = np.array([proof.prove_canaries(web, picks).log10_p for web in webs]) + np.log10(50)
+        assert [fed] == np.flatnonzero(logs <= -6).tolist()
+        assert [fed] == np.flatnonzero(logs <= -2).tolist()
 
 
 def test_redrawn_canaries_are_uniform():

@@ -11,9 +11,9 @@ from stillwatch.trace.shared_errors import screen_errors
 @pytest.mark.parametrize(("wrong_only", "n_families"), [(True, 0), (True, 5), (False, 5)])
 def test_all_pairs_of_a_pool(wrong_only, n_families):
     """Over all pairs: at most 1, 5 and 10 % below those levels, none below 1e-6."""
-    exam = Exam(25, 400, n_families=n_families)
+    exam = Exam(20, 400, n_families=n_families)
     sheet = sit_exam(exam, rng=np.random.default_rng(7))
-    smoothing = fit_smoothing(sheet, range(25), wrong_only=wrong_only)
+    smoothing = fit_smoothing(sheet, range(20), wrong_only=wrong_only)
     logs = []
     for first, mine in enumerate(sheet.models):
         kin = exam.relatives(first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -242,7 +243,11 @@ def _train(run: Run, processes: int | None) -> None:
                 watcher.say(student_line(record))
             watcher.advance("training", done)
 
-        run.train(processes=processes or run.processes(), on_done=told)
+        run.train(processes=processes or _processors(), on_done=told)
+
+
+def _processors() -> int:
+    return max(1, min(os.cpu_count() or 1, 8))
 
 
 def _score(run: Run, *, as_json: bool) -> None:

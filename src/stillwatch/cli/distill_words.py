@@ -191,7 +191,8 @@ def curve_lines(found: CurveSet) -> Iterator[str]:
     for curve in found.outside:
         yield from _curve(curve, suffix=", outside of what was asked")
     for lead in found.leads:
-        yield from (f"treadmill: {line}" for line in lead.sentences)
+        yield f"treadmill, {lead.per_day:,g} {lead.table.unit.replace('_', ' ')} a day:"
+        yield from (f"  {line}" for line in lead.sentences)
 
 
 def _curve(curve: CopyCurve, suffix: str = "") -> Iterator[str]:

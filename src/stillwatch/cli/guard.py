@@ -6,10 +6,15 @@ from pathlib import Path
 
 import click
 
+from stillwatch.cli.guard_policy import policy
+
 
 @click.group("guard")
 def command() -> None:
     """Record what goes to your model, see campaigns live, and act."""
+
+
+command.add_command(policy)
 
 
 @command.command("serve")

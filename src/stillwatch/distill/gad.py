@@ -89,20 +89,29 @@ def train_gad(
         plan = _plan_game(student, table, gad, n_warm=n_warm, seed=seed)
         game = _play(student, plan, n_warm=n_warm, on_step=on_step)
         student.save(out)
-    part = out / f".{TRACE}.part"
-    part.write_bytes(msgspec.json.encode(game.trace) + b"\n")
-    part.replace(out / TRACE)
+    _write_trace(out, game.trace)
     if table.save_every:
         remove_checkpoint(checkpoint_path(out))
-    loop = LoopResult(
+    loop = _joined(warm, game)
+    cpu_s = time.process_time() - started
+    plain = result_of(student, loop, out=out, n_parameters=n_parameters, cpu_s=cpu_s)
+    return GadResult(**vars(plain), trace=game.trace)
+
+
+def _write_trace(folder: Path, trace: GameTrace) -> None:
+    """Write how the game went beside the student's weights."""
+    part = folder / f".{TRACE}.part"
+    part.write_bytes(msgspec.json.encode(trace) + b"\n")
+    part.replace(folder / TRACE)
+
+
+def _joined(warm: LoopResult, game: GameResult) -> LoopResult:
+    return LoopResult(
         np.concatenate([warm.losses, game.losses]),
         warm.n_tokens + game.n_tokens,
         warm.n_answer_tokens + game.n_answer_tokens,
         warm.resumed_at,
     )
-    cpu_s = time.process_time() - started
-    plain = result_of(student, loop, out=out, n_parameters=n_parameters, cpu_s=cpu_s)
-    return GadResult(**vars(plain), trace=game.trace)
 
 
 def _warm_up(
@@ -131,7 +140,8 @@ def _plan_game(
     """Plan the steps that the warm-up left."""
     steps = table.steps_for(len(student.rows))
     n_steps = steps - n_warm
-    rates = msgspec.structs.replace(table, learning_rate=gad.learning_rate or table.peak_rate / 20)
+    peak = gad.learning_rate or table.peak_rate / (80 if table.uses_muon else 20)
+    rates = msgspec.structs.replace(table, learning_rate=peak)
     opening = round(steps / 10) if gad.discriminator_steps < 0 else gad.discriminator_steps
     return GamePlan(
         steps=n_steps,

@@ -198,7 +198,7 @@ class Game:
             rewards.append(scores[n:].reshape(n, n_samples))
         found = np.concatenate(rewards)
         apart = np.concatenate(truth)[:, None] - found
-        advantages = group_advantages(found)
+        advantages = group_advantages(found, scale=self.plan.gad.scale)
         return _Round(
             teacher,
             student,

@@ -97,21 +97,26 @@ def answer_logprobs(
     return scaled.gather(1, ids[:, None])[:, 0]
 
 
-def group_advantages(rewards: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def group_advantages(
+    rewards: npt.NDArray[np.float64], *, scale: str = "group"
+) -> npt.NDArray[np.float64]:
     """Say how much better each answer is than the others to its question.
 
     Args:
         rewards: shape (n_questions, n_samples), higher = more like the teacher.
+        scale: what the distances from a question's mean are divided by: the standard deviation of
+            the question's own ("group"), or of all questions' together ("batch").
 
     Returns:
-        The same shape: each question's rewards with mean 0 and variance 1; 0 where all are equal.
+        The same shape: each question's rewards with mean 0; 0 where all are equal.
 
     Example:
         >>> group_advantages(np.array([[1.0, 3.0], [2.0, 2.0]])).tolist()
         [[-1.0, 1.0], [0.0, 0.0]]
     """
     apart = rewards - rewards.mean(axis=1, keepdims=True)
-    spread = apart.std(axis=1, keepdims=True)
+    inside = apart.std(axis=1, keepdims=True)
+    spread = inside if scale == "group" else np.where(inside > _SILENT, apart.std(), 0.0)
     return np.where(spread > _SILENT, apart / np.maximum(spread, _SILENT), 0.0)
 
 

@@ -25,25 +25,29 @@ class GadTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             to the sampling student departs from 1 and is clipped. Samples are drawn every so many
             steps.
         clip: how far that ratio may depart and still be rewarded, above 0.
+        scale: "group" divides a sample's distance from its question's mean by that question's
+            standard deviation, as the paper does; "batch" by that of all questions of the step,
+            so that questions on which the discriminator hardly has an opinion weigh little.
         kl: weight of the divergence from the warmed-up student; 0 keeps no copy of it.
         anchor: weight of the sequence-level loss on the same questions beside the policy's; the
             paper has none.
         learning_rate: of the student's adversarial steps (AdamW); 0 stands for a
-            twentieth of `train.learning_rate`.
-        discriminator_rate: peak of the discriminator's (AdamW); 0 stands for a quarter of
-            `train.learning_rate`.
+            twentieth of `train.learning_rate`, or an eightieth where that is Muon's.
+        discriminator_rate: of the discriminator's steps (AdamW), constant; 0 stands for a
+            quarter of `train.learning_rate`.
         discriminator_steps: its own steps against the warmed-up student, before the game (count);
             -1 stands for a tenth of `train.steps`.
         score_at: "last" scores an answer by the state after its last token, as the paper does,
             "mean" by the mean over its tokens.
     """
 
-    warmup: float = 0.5
+    warmup: float = 0.8
     samples: int = 4
     temperature: float = 1.0
     max_new_tokens: int = 0
     updates: int = 1
     clip: float = 0.2
+    scale: Literal["group", "batch"] = "group"
     kl: float = 0.0
     anchor: float = 0.0
     learning_rate: float = 0.0

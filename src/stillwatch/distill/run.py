@@ -6,9 +6,8 @@ leaves the rest alone. `stillwatch distill` is this class and a terminal.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Self
@@ -19,7 +18,7 @@ from stillwatch.distill.ask import AskProgress, AskSummary
 from stillwatch.distill.budget import Ledger
 from stillwatch.distill.curve_set import CurveSet
 from stillwatch.distill.filters import FilterCounts
-from stillwatch.distill.items import Example, Item, read_items
+from stillwatch.distill.items import Example
 from stillwatch.distill.permission import PermissionStamp, stamp
 from stillwatch.distill.prices import Price, price_of
 from stillwatch.distill.questions.build import Counts
@@ -128,15 +127,6 @@ class Run:
             InvalidInputError: a source cannot be read, or gives nothing to ask.
         """
         return make_questions(self, again=again)
-
-    def items(self) -> Sequence[Item]:
-        """Read the items to ask, in order; they are made when they are not there.
-
-        Returns:
-            The items.
-        """
-        self.questions()
-        return list(read_items(self.folder.questions))
 
     def plan(self) -> RunPlan:
         """Say what asking will cost, before anything is asked.
@@ -250,7 +240,3 @@ class Run:
         curves = draw_curves(self, seed=seed)
         seal(self, permission=None)
         return curves
-
-    def processes(self) -> int:
-        """Suggest how many students to train side by side on this machine."""
-        return max(1, min(os.cpu_count() or 1, 8))

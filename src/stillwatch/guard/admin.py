@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -71,17 +71,12 @@ async def serve_admin(state: GuardState, scope: Scope, *, receive: Receive, send
         return
     body = await read_body(receive, limit=_BODY_BYTES) or b""
     route = scope["method"], scope["path"].removeprefix(ADMIN_PREFIX)
+    serve = _ROUTES.get(route)
     try:
-        if route == ("GET", "/metrics"):
-            await _metrics(state, send)
-        elif route == ("GET", "verdicts"):
-            await _json(send, 200, _verdicts(state))
-        elif route == ("POST", "learn"):
-            await _learn(state, body, send)
-        elif route == ("POST", "clear"):
-            await _clear(state, body, send)
-        else:
+        if serve is None:
             await refuse(send, NOT_FOUND)
+        else:
+            await serve(state, body, send)
     except msgspec.MsgspecError as error:
         await refuse(send, Refusal(400, f"body: {error}", "invalid_body", final=True))
     except StillwatchError as error:
@@ -105,13 +100,36 @@ async def _clear(state: GuardState, body: bytes, send: Send) -> None:
     await _json(send, 200, {"account": order.account, "generation": state.board.generation})
 
 
-async def _metrics(state: GuardState, send: Send) -> None:
+async def _show_verdicts(state: GuardState, _: bytes, send: Send) -> None:
+    await _json(send, 200, _verdicts(state))
+
+
+async def _policy(state: GuardState, _: bytes, send: Send) -> None:
+    await _show_policy(state, send)
+
+
+async def _reload_policy(state: GuardState, _: bytes, send: Send) -> None:
+    await state.reload_policy()
+    await _show_policy(state, send, refused_status=422)
+
+
+async def _show_policy(state: GuardState, send: Send, *, refused_status: int = 200) -> None:
+    if state.policy is None:
+        await refuse(send, NOT_FOUND)
+        return
+    status = 200 if state.policy.refused is None else refused_status
+    await _json(send, status, state.policy.status(state.clock.now()))
+
+
+async def _metrics(state: GuardState, _: bytes, send: Send) -> None:
     gauges = {
         "stillwatch_learner_up": float(state.link.state == "alive"),
         "stillwatch_board_generation": float(state.board.generation),
         "stillwatch_flagged_accounts": float(len(state.board.verdicts)),
         "stillwatch_flagged_campaigns": float(len(state.board.campaigns())),
     }
+    if state.policy is not None:
+        gauges["stillwatch_policy_refused"] = float(state.policy.refused is not None)
     headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
     await reply(send, 200, headers, body=state.metrics.text(gauges).encode())
 
@@ -151,3 +169,13 @@ async def _json(send: Send, status: int, what: Mapping[str, Any]) -> None:
     body = msgspec.json.encode(what)
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
     await reply(send, status, headers, body=body)
+
+
+_ROUTES: Final[Mapping[tuple[str, str], Callable[[GuardState, bytes, Send], Awaitable[None]]]] = {
+    ("GET", "/metrics"): _metrics,
+    ("GET", "verdicts"): _show_verdicts,
+    ("POST", "learn"): _learn,
+    ("POST", "clear"): _clear,
+    ("GET", "policy"): _policy,
+    ("POST", "policy/reload"): _reload_policy,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from stillwatch.errors import InvalidInputError
 from stillwatch.guard.decide import Decision, decide, decide_unread
 from stillwatch.guard.headers import to_upstream
 from stillwatch.guard.keys import Principal, client_address, presented_key
+from stillwatch.guard.policy.apply import decide_by_policy
+from stillwatch.guard.policy.facts import Asking, capabilities
 from stillwatch.guard.recorder import MARKED_HEADER, Asked
 from stillwatch.guard.relay import CLIENT_GONE, Outgoing, Relay, Relayed
 from stillwatch.guard.replies import (
@@ -26,8 +29,7 @@ from stillwatch.guard.replies import (
     refuse,
 )
 from stillwatch.guard.state import GuardState
-from stillwatch.model.protocol import Question
-from stillwatch.wire.chat import BadRequestError, parse_request
+from stillwatch.wire.chat import BadRequestError, ChatRequest, parse_chat_request
 from stillwatch.wire.signature import MARK_HEADER, sign_mark
 
 _REQUEST_ID: Final = b"x-request-id"
@@ -62,11 +64,8 @@ async def serve_chat(state: GuardState, scope: Scope, *, receive: Receive, send:
         await refuse(send, Refusal(409, str(error), "out_of_order", final=True))
         return
     # No await from here to the decision: the simulated clock keeps the order only so long.
-    asked = _judge(state, principal, body, headers=headers, now=now)
-    peer = scope.get("client")
-    asked.address = client_address(
-        peer[0] if peer else None, headers, trusted_hops=state.config.trusted_hops
-    )
+    address = address_of(state, scope, headers)
+    asked = _judge(state, principal, body, headers=headers, now=now, address=address)
     if asked.decision.action in {"block", "throttle"}:
         await _refuse(state, asked, send)
     else:
@@ -92,6 +91,22 @@ def authenticate(state: GuardState, headers: _Headers) -> Principal | Refusal:
     return principal
 
 
+def address_of(state: GuardState, scope: Scope, headers: _Headers) -> str | None:
+    """Tell the client's address.
+
+    Args:
+        state: shared.
+        scope: ASGI's.
+        headers: the request's.
+
+    Returns:
+        The address, or None when it is not known.
+    """
+    peer = scope.get("client")
+    hops = state.config.trusted_hops
+    return client_address(peer[0] if peer else None, headers, trusted_hops=hops)
+
+
 def target(scope: Scope) -> str:
     """Give path and query as the client sent them.
 
@@ -107,31 +122,27 @@ def target(scope: Scope) -> str:
 
 
 def _judge(
-    state: GuardState, principal: Principal, body: bytes, *, headers: _Headers, now: float
+    state: GuardState,
+    principal: Principal,
+    body: bytes,
+    *,
+    headers: _Headers,
+    now: float,
+    address: str | None,
 ) -> Asked:
-    question: Question | None = None
-    try:
-        question = parse_request(body)
-    except BadRequestError:
-        # Not ours to refuse: the model server says what is wrong, in its own words.
-        decision = decide_unread(
-            principal.account, now, board=state.board, ladder=state.config.ladder, is_chat=True
-        )
-    else:
-        decision = decide(
-            principal.account,
-            question.model,
-            now,
-            board=state.board,
-            ladder=state.config.ladder,
-            buckets=state.buckets,
-        )
+    request: ChatRequest | None = None
+    # What cannot be read is not ours to refuse: the model server says what is wrong.
+    with contextlib.suppress(BadRequestError):
+        request = parse_chat_request(body)
+    decision = _decide(state, principal, request, now=now, address=address)
     asked = Asked(
         exchange_id=_exchange_id(state, headers),
         principal=principal,
-        question=question,
+        question=request.question if request is not None else None,
         decision=decision,
         started_at=now,
+        address=address,
+        tags=dict(decision.tags or ()),
     )
     agent = headers.get(b"user-agent")
     asked.user_agent = agent.decode("utf-8", "replace") if agent else None
@@ -142,6 +153,34 @@ def _judge(
     return asked
 
 
+def _decide(
+    state: GuardState,
+    principal: Principal,
+    request: ChatRequest | None,
+    *,
+    now: float,
+    address: str | None,
+) -> Decision:
+    account, board, wall = principal.account, state.board, state.config.ladder
+
+    def by_ladder() -> Decision:
+        if request is None:
+            return decide_unread(account, now, board=board, ladder=wall, is_chat=True)
+        model = request.question.model
+        return decide(account, model, now, board=board, ladder=wall, buckets=state.buckets)
+
+    if state.policy is None:
+        return by_ladder()
+    model, asks = None, None
+    if request is not None:
+        question = request.question
+        model = question.model
+        asks = capabilities(question.parameters, streamed=request.is_streamed)
+    verdict = board.verdict(account, now)
+    asking = Asking(account, principal.org, model, asks, address, verdict)
+    return decide_by_policy(state.policy, asking, now, ladder=by_ladder)
+
+
 def _exchange_id(state: GuardState, headers: _Headers) -> str:
     # Outside a simulation a client's word for its request is not unique, and not ours to record.
     named = headers.get(_REQUEST_ID) if state.config.simulation else None
@@ -149,14 +188,25 @@ def _exchange_id(state: GuardState, headers: _Headers) -> str:
 
 
 async def _refuse(state: GuardState, asked: Asked, send: Send) -> None:
-    decision = asked.decision
-    refusal = BLOCKED
-    if decision.action == "throttle":
-        message = "Too many requests. Please slow down."
-        refusal = Refusal(429, message, "rate_limit_exceeded", decision.retry_after_s)
+    refusal = refusal_of(asked.decision)
     _count(state, asked, refusal.status)
     await refuse(send, refusal, request_id=asked.exchange_id)
     await state.recorder.refused(asked, status=refusal.status, code=refusal.code)
+
+
+def refusal_of(decision: Decision) -> Refusal:
+    """Give the reply to a question that is not answered.
+
+    Args:
+        decision: block or throttle.
+
+    Returns:
+        The reply; a rule's own message goes before the usual one.
+    """
+    if decision.action == "throttle":
+        message = decision.message or "Too many requests. Please slow down."
+        return Refusal(429, message, "rate_limit_exceeded", decision.retry_after_s)
+    return BLOCKED if decision.message is None else BLOCKED._replace(message=decision.message)
 
 
 def _outgoing(state: GuardState, scope: Scope, body: bytes, *, asked: Asked) -> Outgoing:

@@ -156,6 +156,8 @@ class GuardConfig:
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
         keys: key table, or None to accept every key (the account is then the key's hash).
+        policy: file of rules, or None for no policy.
+        accounts: accounts table, which the policy's facts come from, or None.
         forward_key: send the client's own key on to the model server.
         trusted_hops: proxies of ours in front (count) whose `x-forwarded-for` is believed.
         simulation: take time, order and request ids from the questions (siege only).
@@ -170,6 +172,8 @@ class GuardConfig:
     host: str = "127.0.0.1"
     port: int = 8900
     keys: Path | None = None
+    policy: Path | None = None
+    accounts: Path | None = None
     forward_key: bool = False
     trusted_hops: int = 0
     simulation: bool = False

@@ -5,6 +5,7 @@ Whatever takes longer than a look-up belongs to the learner, in another process.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
 from stillwatch.guard.ladder import Ladder, Rung, TokenBuckets
@@ -23,6 +24,8 @@ class Decision(NamedTuple):
         retry_after_s: for throttle, seconds until a token will be there; else None.
         mark_key_id: for watermark, the campaign's own key; else None.
         would_have: in observe mode, the action that enforce mode had taken; else None.
+        message: one sentence for a client that a policy's rule refuses; None for the usual one.
+        tags: what the record says about the policy; None without one.
     """
 
     action: Action
@@ -31,6 +34,8 @@ class Decision(NamedTuple):
     retry_after_s: float | None = None
     mark_key_id: str | None = None
     would_have: Action | None = None
+    message: str | None = None
+    tags: Mapping[str, str] | None = None
 
 
 ALLOWED: Final = Decision("allow")

@@ -17,6 +17,10 @@ _HELP: Final = {
     "stillwatch_record_failures_total": "Exchanges that could not be recorded.",
     "stillwatch_marks_unconfirmed_total": "Answers that should carry a mark and do not say so.",
     "stillwatch_output_tokens_total": "Tokens answered, as the model server counted them.",
+    "stillwatch_policy_decided_total": "Questions that a rule of the policy decided, by rule.",
+    "stillwatch_policy_would_have_total": "What shadow rules had changed, by rule.",
+    "stillwatch_policy_reloads_total": "Changes of the policy's files by result.",
+    "stillwatch_policy_errors_total": "Questions that the policy could not judge.",
     "stillwatch_learnings_total": "Learner runs by result.",
 }
 

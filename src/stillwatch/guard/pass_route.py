@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Mapping
 
 from starlette.types import Receive, Scope, Send
 
-from stillwatch.guard.chat_route import authenticate, target
-from stillwatch.guard.decide import decide_unread
+from stillwatch.guard.chat_route import address_of, authenticate, refusal_of, target
+from stillwatch.guard.decide import Decision, decide_unread
 from stillwatch.guard.headers import to_upstream
+from stillwatch.guard.keys import Principal
+from stillwatch.guard.policy.apply import decide_by_policy
+from stillwatch.guard.policy.facts import Asking, route_capabilities
 from stillwatch.guard.relay import Outgoing, Relay
-from stillwatch.guard.replies import BLOCKED, Refusal, refuse
+from stillwatch.guard.replies import Refusal, refuse
 from stillwatch.guard.state import GuardState
 
 
@@ -29,19 +32,39 @@ async def serve_other(state: GuardState, scope: Scope, *, receive: Receive, send
     if isinstance(principal, Refusal):
         await refuse(send, principal)
         return
-    decision = decide_unread(
-        principal.account, state.clock.now(), board=state.board, ladder=state.config.ladder
-    )
-    if decision.action == "block" and scope["method"] not in {"GET", "HEAD", "OPTIONS"}:
-        state.metrics.count("passed_through", action="block", status="403")
-        await refuse(send, BLOCKED)
-        return
+    if scope["method"] not in {"GET", "HEAD", "OPTIONS"}:
+        address = address_of(state, scope, headers)
+        decision = _decide(state, principal, path=scope["path"], address=address)
+        if decision.action in {"block", "throttle"}:
+            refusal = refusal_of(decision)
+            status = str(refusal.status)
+            state.metrics.count("passed_through", action=decision.action, status=status)
+            await refuse(send, refusal)
+            return
     outgoing = _outgoing(state, scope, receive)
     relayed = await Relay(receive, send, keep_bytes=0).run(state.upstream, outgoing)
     if relayed.failure is not None:
         relayed.status = relayed.failure.status
         await refuse(send, Refusal(relayed.status, str(relayed.failure), relayed.failure.code))
     state.metrics.count("passed_through", action="allow", status=str(relayed.status))
+
+
+def _decide(state: GuardState, principal: Principal, *, path: str, address: str | None) -> Decision:
+    account, now = principal.account, state.clock.now()
+
+    def by_ladder() -> Decision:
+        return decide_unread(account, now, board=state.board, ladder=state.config.ladder)
+
+    if state.policy is None:
+        return by_ladder()
+    asking = Asking(
+        account,
+        principal.org,
+        asks=route_capabilities(path),
+        address=address,
+        verdict=state.board.verdict(account, now),
+    )
+    return decide_by_policy(state.policy, asking, now, ladder=by_ladder)
 
 
 def _outgoing(state: GuardState, scope: Scope, receive: Receive) -> Outgoing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -69,6 +70,9 @@ class Recorder:
         hasher: hashes addresses.
         clock: says when answers began and ended.
         metrics: counts.
+
+    Attributes:
+        given_out: told account, time and output tokens of each answer, or None.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Recorder:
         self._ip_hash = lru_cache(4096)(hasher.address)
         self._network_hash = lru_cache(4096)(hasher.network)
         self.is_failing = False
+        self.given_out: Callable[[str, float, int], None] | None = None
 
     async def flush(self) -> None:
         """Wait until every exchange whose recording has begun is durable, or has failed."""
@@ -104,7 +109,10 @@ class Recorder:
             asked: the question.
             relayed: what came of it.
         """
-        await self._write(asked, _read_reply(relayed), relayed)
+        reply = _read_reply(relayed)
+        if self.given_out is not None:
+            self.given_out(asked.principal.account, asked.started_at, reply.output_tokens or 0)
+        await self._write(asked, reply, relayed)
 
     async def _write(self, asked: Asked, reply: Reply, relayed: Relayed) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
 from stillwatch.errors import EnvironmentUnfitError, StillwatchError
+from stillwatch.guard.audit import AuditEvent, append_audit
 from stillwatch.guard.clock import Clock, SimulatedClock, WallClock
 from stillwatch.guard.config import GuardConfig
 from stillwatch.guard.keys import KeyTable
@@ -17,6 +19,7 @@ from stillwatch.guard.ladder import TokenBuckets
 from stillwatch.guard.learned import Learned
 from stillwatch.guard.link import LearnerLink
 from stillwatch.guard.metrics import Metrics
+from stillwatch.guard.policy.live import LivePolicy, Settings
 from stillwatch.guard.recorder import Recorder
 from stillwatch.guard.upstream import Upstream
 from stillwatch.guard.verdict import Board, VerdictTable
@@ -44,6 +47,7 @@ class GuardState:
         recorder: writes exchanges.
         upstream: the way to the model server.
         link: the way to the learner.
+        policy: the rules, or None without.
     """
 
     table: VerdictTable
@@ -59,6 +63,7 @@ class GuardState:
         self.buckets = TokenBuckets()
         self.upstream = Upstream(config.upstream, limits=config.limits)
         self.link = LearnerLink(config)
+        self.policy = _policy(config, self._hasher, self.metrics)
         self._reading = asyncio.Lock()
         self._asking: set[asyncio.Task[object]] = set()
         self._stack = AsyncExitStack()
@@ -77,13 +82,15 @@ class GuardState:
         self.recorder = Recorder(
             journal, hasher=self._hasher, clock=self.clock, metrics=self.metrics
         )
+        if self.policy is not None:
+            self.recorder.given_out = _volume(self.policy)
         self.table = VerdictTable(self.config.verdict_path)
         self._stack.callback(self.table.close)
         self.board = self.table.load()
         await self._stack.enter_async_context(self.upstream)
         self._stack.callback(self.link.stop)
         await asyncio.to_thread(self.link.start)
-        for endless in (self._follow_table(), self._learn_on_time()):
+        for endless in (self._follow_table(), self._follow_policy(), self._learn_on_time()):
             self._stack.push_async_callback(_end, asyncio.create_task(endless))
 
     async def __aexit__(
@@ -96,6 +103,7 @@ class GuardState:
             # Cut off by the end of the server; what they had given out is still recorded.
             await asyncio.wait(self._asking, timeout=_LAST_WORDS_S)
         await self.recorder.flush()
+        await self._write_trail(whole=True)
         await self._stack.aclose()
 
     def follow(self, task: asyncio.Task[object] | None) -> None:
@@ -155,6 +163,30 @@ class GuardState:
             except StillwatchError as error:
                 _log.error("verdicts stay as they were: %s", error)
 
+    async def reload_policy(self) -> None:
+        """Take over changed files of the policy; a refused one changes nothing."""
+        if self.policy is not None:
+            await self._audit(await self.policy.reload(self.clock.now()))
+
+    async def _follow_policy(self) -> None:
+        while self.policy is not None:
+            await asyncio.sleep(self.config.limits.reload_s)
+            await self.reload_policy()
+            await self._write_trail()
+
+    async def _write_trail(self, *, whole: bool = False) -> None:
+        if self.policy is not None:
+            await self._audit(self.policy.trail.take(self.clock.now(), whole=whole))
+
+    async def _audit(self, events: list[AuditEvent]) -> None:
+        if not events:
+            return
+        try:
+            await asyncio.to_thread(append_audit, self.config.audit_path, events)
+        except StillwatchError as error:
+            self.metrics.count("record_failures", len(events))
+            _log.error("the audit log cannot be written, serving on without: %s", error)
+
     async def _learn_on_time(self) -> None:
         every_s = self.config.learner.every_s
         if not self.config.learner.enabled or every_s == 0:
@@ -165,6 +197,20 @@ class GuardState:
                 await self.learn(self.clock.now())
             except StillwatchError as error:
                 _log.error("learning failed, serving on: %s", error)
+
+
+def _policy(config: GuardConfig, hasher: KeyedHash, metrics: Metrics) -> LivePolicy | None:
+    if config.policy is None:
+        return None
+    key = config.secrets.mark_master_key
+    return LivePolicy(Settings(config.policy, config.accounts, hasher, key), metrics)
+
+
+def _volume(policy: LivePolicy) -> Callable[[str, float, int], None]:
+    def given_out(account: str, now: float, output_tokens: int) -> None:
+        policy.answered(account, now, output_tokens=output_tokens)
+
+    return given_out
 
 
 async def _end(task: asyncio.Task[None]) -> None:

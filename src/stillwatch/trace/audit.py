@@ -90,32 +90,18 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         decoys: one for each test that was repeated.
         innocents: the innocents.
         missing: what the plan asked for and was not done, in words; () = complete.
+        failures: what speaks against the pipeline, in words; () = nothing does.
     """
 
     decoys: tuple[DecoyAudit, ...]
     innocents: InnocentAudit
     missing: tuple[str, ...]
+    failures: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
         """Whether nothing in it speaks against the pipeline."""
-        return self.innocents.passed and all(one.passed for one in self.decoys)
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """What failed, in words."""
-        failed = [
-            f"{one.test} on {one.randomisation}: decoy draws give small p-values too often "
-            f"({one.below[0]:.1%} at most 1 %, {one.below[1]:.1%} at most 5 %)"
-            for one in self.decoys
-            if not one.passed
-        ]
-        if not self.innocents.passed:
-            worst = self.innocents
-            failed.append(
-                f"{worst.worst}, an innocent model, reaches log10 p {worst.worst_log10_p:.1f}"
-            )
-        return tuple(failed)
+        return not self.failures
 
 
 def audit_decoys(finding: Finding, decoy_log10_p: npt.ArrayLike, *, suspect: str) -> DecoyAudit:
@@ -220,8 +206,23 @@ def complete_audit(
             if n < plan.audit.decoys:
                 of = f"{test.test} on {test.randomisation} of {suspect}"
                 missing.append(f"{n} of {plan.audit.decoys} decoys tried for {of}")
+    tested = audit_innocents(plan, innocents)
     return Audit(
         decoys=tuple(decoys),
-        innocents=audit_innocents(plan, innocents),
+        innocents=tested,
         missing=tuple(missing),
+        failures=_failures(tested, decoys),
     )
+
+
+def _failures(innocents: InnocentAudit, decoys: Sequence[DecoyAudit]) -> tuple[str, ...]:
+    failed = [
+        f"{one.test} on {one.randomisation}: decoy draws give small p-values too often "
+        f"({one.below[0]:.1%} at most 1 %, {one.below[1]:.1%} at most 5 %)"
+        for one in decoys
+        if not one.passed
+    ]
+    if not innocents.passed:
+        name, log10_p = innocents.worst, innocents.worst_log10_p
+        failed.append(f"{name}, an innocent model, reaches log10 p {log10_p:.1f}")
+    return tuple(failed)

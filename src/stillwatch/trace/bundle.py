@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -45,6 +46,7 @@ from stillwatch.trace.bundle_manifest import (
     pieces_of,
     root_of,
 )
+from stillwatch.trace.bundle_secrets import refuse_secrets
 from stillwatch.trace.bundle_verify import verify_bundle
 from stillwatch.trace.commitments import (
     BOOK,
@@ -56,9 +58,12 @@ from stillwatch.trace.commitments import (
     decode_openings,
     opens,
 )
-from stillwatch.trace.recompute import RUNNERS, Runner, recompute_bundle, run_step
+from stillwatch.trace.recompute import recompute_bundle, run_step
 from stillwatch.trace.timestamp import Stamp, check_stamp, request_stamp
 from stillwatch.trace.verification import Problem, Verification
+
+if TYPE_CHECKING:
+    from stillwatch.trace.steps import Runner
 
 __all__ = [
     "Case",
@@ -100,7 +105,7 @@ def make_bundle(
     folder: Path,
     contents: Contents,
     *,
-    runners: Mapping[str, Runner] = RUNNERS,
+    runners: Mapping[str, Runner] | None = None,
     now: float | None = None,
 ) -> Manifest:
     """Write a bundle in full; it appears whole or not at all.
@@ -108,14 +113,15 @@ def make_bundle(
     Args:
         folder: where to; must not stand yet.
         contents: what goes into it.
-        runners: test -> what runs it.
+        runners: test -> what runs it; None takes `steps.RUNNERS`.
         now: UTC epoch seconds; None takes the clock.
 
     Returns:
         The manifest that was written.
 
     Raises:
-        InvalidInputError: a name or a step cannot be so.
+        InvalidInputError: a name or a step cannot be so, or a file holds a key that is not
+            disclosed.
         RecordError: the folder stands already, or a commitment does not open.
         EnvironmentUnfitError: the folder cannot be written.
     """
@@ -134,6 +140,7 @@ def make_bundle(
         _write_json(making / STEPS, steps)
         _write_json(making / ENVIRONMENT, describe_environment())
         _run_missing(making, steps, runners)
+        refuse_secrets(making, FolderFiles(making).names(), _kept_secret(contents))
         return _seal(making, now=time.time() if now is None else now)
 
 
@@ -235,7 +242,8 @@ def _check_contents(contents: Contents) -> None:
     names = [step.name for step in contents.steps]
     for step in contents.steps:
         check_name(step.name)
-        check_name(step.result_path)
+        for name in (step.result_path, *step.inputs.values()):
+            check_name(name.removeprefix(_REFERENCE))
         if names.count(step.name) > 1:
             reject(where, "steps", "named differently", got=step.name)
     for key in ("title", "made_by", "permission"):
@@ -272,6 +280,17 @@ def _put_commitments(making: Path, contents: Contents) -> dict[str, str]:
     return places
 
 
+def _kept_secret(contents: Contents) -> dict[str, bytes]:
+    """Collect what the commitments hold and the bundle does not disclose."""
+    kept: dict[str, bytes] = {}
+    for folder in contents.commitments:
+        for one in decode_book(_read(folder / BOOK)).commitments:
+            path = folder / SECRET / FILES / one.name
+            if one.name not in contents.disclose and path.is_file():
+                kept[one.name] = path.read_bytes()
+    return kept
+
+
 def _resolved(step: Step, places: Mapping[str, str]) -> Step:
     inputs = {}
     for role, name in step.inputs.items():
@@ -285,7 +304,7 @@ def _resolved(step: Step, places: Mapping[str, str]) -> Step:
     return msgspec.structs.replace(step, inputs=inputs, result=step.result_path)
 
 
-def _run_missing(making: Path, steps: Sequence[Step], runners: Mapping[str, Runner]) -> None:
+def _run_missing(making: Path, steps: Sequence[Step], runners: Mapping[str, Runner] | None) -> None:
     for step in steps:
         for role, name in step.inputs.items():
             if not (making / name).is_file():

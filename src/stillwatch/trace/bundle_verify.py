@@ -80,7 +80,7 @@ def verify_bundle(
     try:
         with open_files(path) as files:
             _check_all(files, found, roots=roots, root=root)
-    except (StillwatchError, OSError) as error:
+    except (StillwatchError, OSError, ValueError) as error:  # ValueError: forged hex digits
         name, _, detail = str(error).partition(": ")
         found.add(name, "damaged", detail or "it cannot be read")
     return found
@@ -126,6 +126,7 @@ def _check_all(
 ) -> None:
     manifest = load_manifest(files)
     found.root, found.variant = manifest.root, manifest.variant
+    found.files = {entry.path: entry.sha256 for entry in manifest.files}
     if root is not None and not hmac.compare_digest(root.lower(), manifest.root):
         found.add(SEAL, "altered", "the root is not the one that was noted elsewhere")
     check_names(entry.path for entry in manifest.files)
@@ -187,18 +188,19 @@ def _check_lines(
     files: BundleFiles, manifest: Manifest, *, entry: Entry, found: Verification
 ) -> bytes | None:
     leaves, hidden = [], 0
-    salts = list(manifest.line_salts(entry))
+    salts = manifest.line_salts(entry)
+    n_sealed = entry.lines.n if entry.lines else 0
     with files.open(entry.path) as file:
-        for number, piece in enumerate(pieces_of(file)):
-            salt = salts[number] if number < len(salts) else b""
+        for number, piece in enumerate(pieces_of(file), start=1):
+            salt = next(salts, b"")
             leaf = withheld_leaf(piece) if salt is None else line_leaf(piece, salt)
             if leaf is None:
-                found.add(f"{entry.path}:{number + 1}", "altered", "not the note of a line kept")
+                found.add(f"{entry.path}:{number}", "altered", "not the note of a line kept back")
                 return None
             hidden += salt is None
             leaves.append(leaf)
-    if len(leaves) != len(salts):
-        found.add(entry.path, "altered", f"{len(leaves):,} lines, {len(salts):,} were sealed")
+    if len(leaves) != n_sealed:
+        found.add(entry.path, "altered", f"{len(leaves):,} lines, {n_sealed:,} were sealed")
         return None
     if hidden:
         found.n_lines_withheld += hidden
@@ -221,12 +223,17 @@ def _check_books(
             continue
         beside = [n for n in sorted(present) if n.startswith(base) and n.endswith(".tsr")]
         stamps = [_witness(files, found, pair=(name, path), roots=roots) for name in beside]
-        seen = min((stamp.stamped_at for stamp in stamps if stamp), default=None)
+        seen = min((_latest(stamp) for stamp in stamps if stamp), default=None)
         opened = _open_book(files, base, book, found=found)
         found.commitments += [
             Opened(one.name, one.kind, path, opened.get(one.name, ""), seen)
             for one in book.commitments
         ]
+
+
+def _latest(stamp: Stamp) -> float:
+    """The latest moment at which the authority may have seen it."""
+    return stamp.stamped_at + (stamp.accuracy_s or 0.0)
 
 
 def _open_book(

@@ -166,15 +166,24 @@ def draw_assignment(canaries: Sequence[Canary], *, key: bytes, beacon: bytes = b
     """
     if len(key) < 16:
         reject("draw_assignment", "key", "at least 16 bytes long", got=f"{len(key)} bytes")
-    drawn = tuple(
-        int.from_bytes(
-            hmac.digest(key, _DRAW + beacon + b"\0" + canary.canary_id.encode(), "sha256"), "big"
-        )
-        % len(canary.variants)
-        for canary in canaries
-    )
+    drawn = tuple(drawn_index(canary, key=key, beacon=beacon) for canary in canaries)
     nonce = hmac.digest(key, _NONCE + beacon, "sha256").hex()
     return Assignment(tuple(canaries), drawn, nonce, beacon.hex())
+
+
+def drawn_index(canary: Canary, *, key: bytes, beacon: bytes = b"") -> int:
+    """Draw one canary: all that a gateway needs to serve it.
+
+    Args:
+        canary: which.
+        key: as for `draw_assignment`.
+        beacon: as for `draw_assignment`.
+
+    Returns:
+        Index of the variant to serve.
+    """
+    label = _DRAW + beacon + b"\0" + canary.canary_id.encode()
+    return int.from_bytes(hmac.digest(key, label, "sha256"), "big") % len(canary.variants)
 
 
 def read_canaries(path: Path) -> list[Canary]:
@@ -270,6 +279,29 @@ def picks_by_likelihood(log_likelihoods: Mapping[str, Sequence[float]]) -> dict[
         at = [i for i, value in enumerate(values) if value == best]
         picks[canary_id] = at[0] if len(at) == 1 else None
     return picks
+
+
+def prior_shares(
+    canaries: Sequence[Canary], references: Sequence[Mapping[str, int | None]]
+) -> dict[str, list[float]]:
+    """Estimate by how much habit each variant is given.
+
+    Args:
+        canaries: what was asked.
+        references: picks of models that never saw our answers; none of them the suspect.
+
+    Returns:
+        canary id -> share of each variant, half a pick added to each so that none is 0.
+    """
+    shares = {}
+    for canary in canaries:
+        counts = [0.5] * len(canary.variants)
+        for picks in references:
+            index = picks.get(canary.canary_id)
+            if index is not None:
+                counts[index] += 1
+        shares[canary.canary_id] = [count / sum(counts) for count in counts]
+    return shares
 
 
 def check_serving(

@@ -24,7 +24,7 @@ from scipy import special, stats
 from stillwatch.errors import reject
 from stillwatch.stats.intervals import wilson
 from stillwatch.stats.pvalues import PValue, binomial_upper_tail
-from stillwatch.trace.canary import Assignment, Canary, draw_assignment
+from stillwatch.trace.canary import Assignment, drawn_index
 from stillwatch.trace.finding import Finding
 from stillwatch.trace.lattice import sum_survival, sum_upper_tail
 
@@ -33,15 +33,13 @@ Ints = npt.NDArray[np.int64]
 Picks = Mapping[str, int | None]
 Shares = Mapping[str, Sequence[float]]
 
-#: Adoptions that the e-value bets on: a mixture, so that none has to be guessed before looking.
+#: Adoptions that the e-value bets on at once: none has to be guessed before looking.
 _BETS = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.95])
 #: The heaviest match counts 60 units: rounding changes a weight by less than 1 %.
 _UNITS = 60
 #: What weights are made for when nothing is planned; 0.1 and 0.6 give nearly the same weights.
 _ADOPTION = 0.3
-_LN10 = math.log(10.0)
-#: More canaries than this are no plan.
-_MOST = 1_000_000
+_MOST = 1_000_000  # canaries: more are no plan
 NULL = "the suspect's answers do not depend on which variants we drew and served"
 
 
@@ -84,6 +82,23 @@ class Adoption:
             mean + (1 - mean) / m.
         """
         return self.mean + (1 - self.mean) / m
+
+    def after(self, exposures: int) -> Adoption:
+        """Give the adoption of what was served several times, each time with the same chance.
+
+        Args:
+            exposures: how often each canary is served (count, at least 1).
+
+        Returns:
+            The same assumptions with mean 1 - (1 - mean) ** exposures; docs/canary.md compares it
+            with trained students.
+
+        Raises:
+            InvalidInputError: no exposure.
+        """
+        if exposures < 1:
+            reject("Adoption.after", "exposures", "at least 1", got=exposures)
+        return Adoption(1 - (1 - self.mean) ** exposures, self.spread, self.named)
 
     def means(self) -> Floats:
         """Give equally likely adoptions, shape (k,), that stand for the spread."""
@@ -173,13 +188,14 @@ def prove_canaries(
         assignment: what was drawn and committed.
         picks: canary id -> index of the variant that the suspect shows, or None.
         void: canaries left out because the record says that they were not served, or leaked.
-        priors: canary id -> share of each variant among reference models, from `prior_shares`.
+        priors: canary id -> share of each variant among reference models: `canary.prior_shares`.
         plan: what was planned, for `needed` and for the weights; None where nothing was.
         sequential: the canaries are asked in the assignment's order and may be watched: the
             e-value is then the largest so far. Otherwise it is the one at the end.
 
     Returns:
-        The finding: p exact for the picks given; the e-value for the same null.
+        The finding: p exact for the picks given, and an e-value for the same null; watched, p is 1
+        over the largest evidence so far and holds at every moment.
 
     Raises:
         InvalidInputError: a pick is no variant, or a prior does not fit its canary.
@@ -188,24 +204,24 @@ def prove_canaries(
     weights = _weights(rows, plan.adoption.mean if plan else _ADOPTION)
     z = np.array([row.match for row in rows], dtype=np.int64)
     chances = np.array([1 / row.m for row in rows])
-    found = (
-        sum_upper_tail(weights, chances, at_least=int(weights @ z)) if rows else PValue(1.0, 0.0)
-    )
+    found = PValue(1.0, 0.0)
+    if rows:
+        found = sum_upper_tail(weights, chances, at_least=int(weights @ z))
     running = _running_log10_e(rows)
-    n_asked = len(assignment.canaries) - len(void)
+    best = float(running.max())
     return Finding(
         test="canary",
         statistic=float(z.sum()),
-        p_value=found.p_value,
-        log10_p=found.log10_p,
-        e_log10=float(running.max() if sequential else running[-1]),
+        p_value=10.0**-best if sequential else found.p_value,
+        log10_p=-best if sequential else found.log10_p,
+        e_log10=best if sequential else float(running[-1]),
         randomisation=assignment.randomisation,
         n=len(rows),
         needed=plan.n if plan else None,
         sequential=sequential,
         null=NULL,
-        notes=_notes(rows, n_asked, plan),
-        details=_details(rows, z, (n_asked, len(void), priors is not None)),
+        notes=_notes(rows, len(assignment.canaries) - len(void), plan),
+        details=_details(rows, z, (len(assignment.canaries), len(void), priors is not None)),
     )
 
 
@@ -228,32 +244,12 @@ def redrawn_log10_p(
     rows = _rows(assignment, picks, (frozenset(), None))
     weights = _weights(rows, _ADOPTION)
     survival = sum_survival(weights, np.array([1 / row.m for row in rows]))
-    sums = [
-        int(weights @ (chosen == np.array(draw_assignment(named, key=rng.bytes(32)).served)))
-        for _ in range(draws)
-    ]
+    sums = []
+    for _ in range(draws):
+        key = rng.bytes(32)
+        drawn = np.array([drawn_index(canary, key=key) for canary in named], dtype=np.int64)
+        sums.append(int(weights @ (chosen == drawn)))
     return np.asarray(np.log10(np.maximum(survival[sums], 1e-300)))
-
-
-def prior_shares(canaries: Sequence[Canary], references: Sequence[Picks]) -> dict[str, list[float]]:
-    """Estimate by how much habit each variant is given.
-
-    Args:
-        canaries: what was asked.
-        references: picks of models that never saw our answers; none of them the suspect.
-
-    Returns:
-        canary id -> share of each variant, half a pick added to each so that none is 0.
-    """
-    shares = {}
-    for canary in canaries:
-        counts = np.full(len(canary.variants), 0.5)
-        for picks in references:
-            index = picks.get(canary.canary_id)
-            if index is not None:
-                counts[index] += 1
-        shares[canary.canary_id] = (counts / counts.sum()).tolist()
-    return shares
 
 
 class _Row(NamedTuple):
@@ -307,7 +303,7 @@ def _running_log10_e(rows: Sequence[_Row]) -> Floats:
     factors = np.log(a * match + habit) - np.log(a / m + habit)  # (bets, canaries)
     paths = np.concatenate([np.zeros((len(_BETS), 1)), np.cumsum(factors, axis=1)], axis=1)
     mixed = special.logsumexp(paths, axis=0) - math.log(len(_BETS))
-    return np.asarray(mixed / _LN10)
+    return np.asarray(mixed / math.log(10.0))
 
 
 def _notes(rows: Sequence[_Row], n_asked: int, plan: CanaryPlan | None) -> tuple[str, ...]:
@@ -322,12 +318,12 @@ def _notes(rows: Sequence[_Row], n_asked: int, plan: CanaryPlan | None) -> tuple
 
 
 def _details(rows: Sequence[_Row], z: Ints, counts: tuple[int, int, bool]) -> dict[str, Any]:
-    n_asked, n_void, weighted = counts
+    n_drawn, n_void, weighted = counts
     matches = int(z.sum())
     rate = wilson(matches, len(rows))
     expected = math.fsum(1 / row.m for row in rows)
     details: dict[str, Any] = {
-        "asked": n_asked,
+        "asked": n_drawn - n_void,
         "void": n_void,
         "named": len(rows),
         "matches": matches,

@@ -182,22 +182,25 @@ def write_commitments(
         made_at=time.time() if now is None else now,
         commitments=tuple(commit(name, secret[name], nonce=nonces[name]) for name in nonces),
     )
-    openings = [Opening(name=name, nonce=nonce.hex()) for name, nonce in nonces.items()]
     try:
-        (folder / SECRET / FILES).mkdir(parents=True, mode=0o700)
-        (folder / SECRET).chmod(0o700)
-        for name, one in secret.items():
-            path = folder / SECRET / FILES / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, one.content, mode=0o600)
-        content = f"{canonical_json(openings)}\n".encode()
-        replace_file(folder / SECRET / OPENINGS, content, mode=0o600)
+        _keep_secret(folder / SECRET, secret, nonces)
         replace_file(folder / REQUEST, request_stamp(encode_book(book)))
         # Last: a folder that has the book is complete.
         replace_file(folder / BOOK, encode_book(book))
     except OSError as error:
         raise from_os_error(error, path=folder, doing="write the commitments") from error
     return book
+
+
+def _keep_secret(folder: Path, secret: Mapping[str, Secret], nonces: Mapping[str, bytes]) -> None:
+    (folder / FILES).mkdir(parents=True, mode=0o700)
+    folder.chmod(0o700)
+    for name, one in secret.items():
+        path = folder / FILES / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, one.content, mode=0o600)
+    openings = [Opening(name=name, nonce=nonce.hex()) for name, nonce in nonces.items()]
+    replace_file(folder / OPENINGS, f"{canonical_json(openings)}\n".encode(), mode=0o600)
 
 
 def encode_book(book: CommitmentBook) -> bytes:

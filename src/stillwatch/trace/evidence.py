@@ -30,8 +30,8 @@ from stillwatch.stats.evalues import average_log10_e
 from stillwatch.trace.finding import Finding
 from stillwatch.trace.preregister import PlannedTest
 
-#: Exponent of the calibrator kappa p ** (kappa - 1): of all exponents within half a digit of the
-#: best for p between 1e-6 and 1e-40, where verdicts are decided (docs/verdict.md).
+#: Exponent of the calibrator kappa p ** (kappa - 1): within a fifth of a digit of the best exponent
+#: for p between 1e-3 and 1e-20, where verdicts are decided (docs/verdict.md).
 KAPPA = 0.05
 
 
@@ -196,6 +196,7 @@ def _look_log10_e(one: Finding) -> float:
 
 
 def _look_log10_p(one: Finding) -> float:
-    if one.log10_p is not None:
+    """A p-value for one look; of a watched test only 1 over its running maximum is one."""
+    if one.log10_p is not None and not one.sequential:
         return min(one.log10_p, 0.0)
     return -max(one.e_log10 or 0.0, 0.0)

@@ -41,8 +41,6 @@ _STYLE_WORDS = (
 )
 
 Similarities = NDArray[np.float32]
-#: Names of several features together, for tables.
-_JOIN = "+"
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,14 @@ class Feature:
         """Short name for tables, for example `word-2`."""
         end = f"@{self.beginning}" if self.beginning < 8000 else ""
         return f"{self.kind}-{self.width}{end}" + ("" if self.rarity == 1.0 else f"^{self.rarity}")
+
+
+#: Names of several features together, for tables.
+_JOIN = "+"
+#: Distinct runs of four bytes that an answer must have beyond the question's: "Yes." and "Positive"
+#: are what anybody says. Chosen on one collection, without effect on the other (docs/lineage.md).
+FEWEST_OWN = 16
+_OWN = Feature("char", 4)
 
 
 def grams(texts: Sequence[str], feature: Feature) -> Ragged:
@@ -107,16 +113,20 @@ def name_of(features: Sequence[Feature]) -> str:
     return _JOIN.join(feature.name for feature in features)
 
 
-def similarities(table: AnswerTable, features: Sequence[Feature]) -> Similarities:
+def similarities(
+    table: AnswerTable, features: Sequence[Feature], *, fewest_own: int = FEWEST_OWN
+) -> Similarities:
     """Compare all answers to each question, by one feature or by the mean of several.
 
     Args:
         table: the answers.
         features: what of them is compared.
+        fewest_own: an answer with fewer distinct runs of four bytes that are not the question's is
+            left out; 0 = none is.
 
     Returns:
         Cosines of weighted grams, 0..1, shape (n_questions, n_models, n_models); NaN in the rows
-        and columns of a model whose answer has no gram of its own.
+        and columns of a model whose answer is left out or has no gram of its own in some feature.
 
     Raises:
         InvalidInputError: no feature is given, or one is out of range.
@@ -127,7 +137,25 @@ def similarities(table: AnswerTable, features: Sequence[Feature]) -> Similaritie
     for feature in features[1:]:
         total += _compare(table, feature)
     total /= len(features)
+    if fewest_own > 0:
+        short = _own_grams(table) < fewest_own
+        total[short] = np.nan
+        total.swapaxes(1, 2)[short] = np.nan
     return total
+
+
+def _own_grams(table: AnswerTable) -> NDArray[np.int64]:
+    """Distinct runs of four bytes of each answer that are not the question's, (n_questions, n)."""
+    n_models = len(table.models)
+    out = np.zeros((len(table.questions), n_models), dtype=np.int64)
+    for first, held in _blocks(table, _OWN):
+        for place in range(len(held)):
+            number, column = divmod(place, n_models + 1)
+            if column:
+                asked = _row(held, number * (n_models + 1))
+                own = np.setdiff1d(_row(held, place), asked)
+                out[first + number, column - 1] = own.size
+    return out
 
 
 def _compare(table: AnswerTable, feature: Feature) -> Similarities:

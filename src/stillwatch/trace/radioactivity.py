@@ -25,8 +25,10 @@ import numpy.typing as npt
 from scipy import special, stats
 
 from stillwatch.errors import reject
+from stillwatch.stats.evalues import bernoulli_log10_e
 from stillwatch.stats.multiple import holm_log10
 from stillwatch.stats.pvalues import ks_uniform
+from stillwatch.trace.finding import Finding
 from stillwatch.trace.watermark import (
     GreenListMark,
     Ids,
@@ -72,6 +74,34 @@ class Radioactivity:
     decoy_rank_p: float
     decoy_p_values: npt.NDArray[np.float64]
     ks_p_value_of_decoys: float
+
+    def finding(self, *, needed: int | None = None) -> Finding:
+        """Describe the result as one plain record.
+
+        Args:
+            needed: windows that were planned.
+
+        Returns:
+            The finding; its randomisation is the key.
+        """
+        return Finding(
+            test="radioactivity-closed",
+            statistic=self.green_rate if self.n_windows else 0.0,
+            p_value=self.p_value,
+            log10_p=self.log10_p,
+            e_log10=float(bernoulli_log10_e(self.n_green, self.n_windows, self.gamma)),
+            randomisation=f"key:{self.key_id}",
+            n=self.n_windows,
+            needed=needed,
+            null="the suspect's text does not depend on the key",
+            details={
+                "n_green": self.n_green,
+                "gamma": self.gamma,
+                "decoy_rank_p": self.decoy_rank_p,
+                "n_decoys": len(self.decoy_p_values),
+                "ks_p_value_of_decoys": self.ks_p_value_of_decoys,
+            },
+        )
 
 
 class CampaignFinding(NamedTuple):

@@ -146,6 +146,7 @@ def served_chances(
     *,
     mark: Mark | GreenListMark | None = None,
     vocab_size: int,
+    forbidden: Sequence[int] = (),
 ) -> Iterable[ServedChances]:
     """Compute the chances that served tokens were drawn from.
 
@@ -156,6 +157,7 @@ def served_chances(
         mark: what was added to its logits, None for unmarked answers; it must leave more than one
             token to draw (a Gumbel mark decides each token by the key: nothing is drawn).
         vocab_size: size of the vocabulary.
+        forbidden: tokens that the model is never let draw in an answer.
 
     Yields:
         One entry an answer that has tokens.
@@ -166,6 +168,7 @@ def served_chances(
         if not len(places):
             continue
         logs = np.log(np.maximum(rows[places - 1, :vocab_size], 1e-30)).astype(np.float64)
+        logs[:, list(forbidden)] = -np.inf
         if mark is not None:
             width = mark.context_width
             if places[0] < width:
@@ -192,7 +195,10 @@ def test_served_open(served: Iterable[ServedChances], suspect: NextChances) -> S
         for one, rows in zip(block, suspect(texts), strict=True):
             chances = rows[one.places - 1, : one.log_chances.shape[1]]
             # Against the model's own chances: where both agree there is nothing to believe.
-            found.update(one, np.log(np.maximum(chances, 1e-30)) - one.log_chances)
+            usual = np.maximum(one.log_chances, -69.0)
+            # Tokens or places that another tokenizer does not share: nothing is believed there.
+            known = np.nan_to_num(chances) > 0
+            found.update(one, np.where(known, np.log(np.where(known, chances, 1.0)) - usual, 0.0))
     return found
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from stillwatch.errors import reject
 from stillwatch.stats.evalues import log10_e_from_p
@@ -33,6 +34,8 @@ from stillwatch.trace.windows import Ids, Windows
 #: Spread of a suspect's habits around the marked model's, in nats: chosen on students of seeds 1
 #: and 2 (docs/radioactivity.md, "Entropy weights"); the weights may be anything that is no key's.
 SPREAD = 0.3
+#: Above this a double from the untilted sum is right to six digits.
+_FAR = 1e-7
 NULL = "what the suspect writes does not depend on the key"
 
 
@@ -57,7 +60,8 @@ class WeightedRadioactivity:
         key_id: the mark that was looked for.
         n_windows: windows with a weight (count).
         statistic: weights of the green windows, added up.
-        standard_score: the statistic in standard deviations above its mean under the null.
+        standard_score: the statistic in standard deviations above its mean under the null; read
+            off the p-value where the scheme is not a green list.
         p_value: exact tail; small = the suspect's taste agrees with the key.
         log10_p: its decimal logarithm.
         e_log10: log10 of an e-value for the same null.
@@ -201,12 +205,15 @@ def rank_weighted(
     Returns:
         One finding a campaign, most suspicious first.
     """
-    found = []
-    for campaign_id, mark in marks.items():
-        scorer = _Scorer(weighed, as_mark(mark), vocab_size)
-        found.append((campaign_id, mark.key_id, scorer.tail(scorer.statistic(scorer.mark))))
-    if not found:
+    if not marks:
         return []
+    scorer: _Scorer | None = None
+    found: list[tuple[str, str, PValue]] = []
+    for campaign_id, given in marks.items():
+        mark = as_mark(given)
+        if scorer is None or not scorer.shares_null(mark):
+            scorer = _Scorer(weighed, mark, vocab_size)
+        found.append((campaign_id, mark.key_id, scorer.quick_tail(scorer.statistic(mark))))
     adjusted = holm_log10([tail.log10_p for _, _, tail in found])
     findings = [
         WeightedCampaign(campaign_id, key_id, tail.log10_p, float(log10_p))
@@ -259,6 +266,20 @@ class _Scorer:
             return self._tails[statistic]
         return self._null.p_value(round(statistic))
 
+    def shares_null(self, mark: Mark) -> bool:
+        """Whether another key's sum has the same null, so that it need not be made again."""
+        return (
+            self._null is not None and isinstance(mark, GreenMark) and mark.null == self.mark.null
+        )
+
+    def quick_tail(self, statistic: float) -> PValue:
+        """Give the tail, exact in the far tail and read off one table elsewhere."""
+        if self._null is not None:
+            quick = float(self.tails(np.array([statistic]))[0])
+            if quick > _FAR:
+                return PValue(quick, math.log10(quick))
+        return self.tail(statistic)
+
     def tails(self, statistics: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if self._null is None:
             return np.array([self._tails[float(one)].p_value for one in statistics])
@@ -266,9 +287,7 @@ class _Scorer:
 
     def standard_score(self, statistic: float) -> float:
         if self._null is None:
-            null, weights = self.mark.null, self._positive.astype(np.float64)
-            sd = math.sqrt(null.variance * float(weights @ weights))
-            return (statistic - null.mean * float(weights.sum())) / sd if sd else 0.0
+            return -float(special.ndtri(max(self._tails[statistic].p_value, 1e-300)))
         return (statistic - self._null.mean) / self._null.sd if self._null.values.size else 0.0
 
     def e_log10(self, statistic: float, tail: PValue) -> float:

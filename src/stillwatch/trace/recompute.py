@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -19,9 +19,9 @@ from stillwatch.errors import StillwatchError, reject
 from stillwatch.trace.bundle_files import open_files, unpack_files
 from stillwatch.trace.bundle_manifest import Step
 from stillwatch.trace.bundle_verify import load_manifest, load_steps
-from stillwatch.trace.steps import RUNNERS, Runner
 
-__all__ = ["RUNNERS", "Recomputed", "Runner", "differences", "recompute_bundle", "run_step"]
+if TYPE_CHECKING:
+    from stillwatch.trace.steps import Runner
 
 Outcome = Literal["same", "different", "not here", "failed"]
 #: Relative difference that two processors may give to one sum of doubles; statistics over 10,000
@@ -50,13 +50,13 @@ class Recomputed(NamedTuple):
 
 
 def recompute_bundle(
-    path: Path, *, runners: Mapping[str, Runner] = RUNNERS
+    path: Path, *, runners: Mapping[str, Runner] | None = None
 ) -> tuple[Recomputed, ...]:
     """Run every step of a bundle again and compare. Verify the bundle first.
 
     Args:
         path: the bundle's folder, or its archive.
-        runners: test -> what runs it.
+        runners: test -> what runs it; None takes `steps.RUNNERS`.
 
     Returns:
         One entry a step, in order.
@@ -66,19 +66,19 @@ def recompute_bundle(
     """
     with tempfile.TemporaryDirectory() as work, open_files(path) as files:
         manifest, steps = load_manifest(files), load_steps(files)
-        partly = {entry.path for entry in manifest.files if entry.withheld}
+        here = {entry.path for entry in manifest.files if not entry.withheld}
         folder = Path(work)
         unpack_files(files, folder)
-        return tuple(_again(step, folder, partly, runners=runners) for step in steps)
+        return tuple(_again(step, folder, here, runners=runners) for step in steps)
 
 
-def run_step(step: Step, folder: Path, *, runners: Mapping[str, Runner] = RUNNERS) -> Any:
+def run_step(step: Step, folder: Path, *, runners: Mapping[str, Runner] | None = None) -> Any:
     """Run one step on files of a folder.
 
     Args:
         step: which test, on what.
         folder: the bundle's folder.
-        runners: test -> what runs it.
+        runners: test -> what runs it; None takes `steps.RUNNERS`.
 
     Returns:
         Plain data, as its result file holds it.
@@ -86,11 +86,12 @@ def run_step(step: Step, folder: Path, *, runners: Mapping[str, Runner] = RUNNER
     Raises:
         InvalidInputError: no such test is known here.
     """
-    if step.test not in runners:
-        rule = f"one of {', '.join(sorted(runners))}"
+    known = _house_runners() if runners is None else runners
+    if step.test not in known:
+        rule = f"one of {', '.join(sorted(known))}"
         reject(f"step {step.name}", "test", rule, got=step.test)
     inputs = {role: folder / name for role, name in step.inputs.items()}
-    result = runners[step.test](inputs, step.settings)
+    result = known[step.test](inputs, step.settings)
     # Through JSON and back: what is compared is what a file can hold.
     return msgspec.json.decode(msgspec.json.encode(result, order="sorted"))
 
@@ -122,12 +123,20 @@ def differences(expected: Any, got: Any, *, at: str = "") -> Iterator[str]:
         yield f"{at or 'the result'}: {_shown(expected)} was sealed, {_shown(got)} came out"
 
 
+def _house_runners() -> Mapping[str, Runner]:
+    # Checking a bundle's files should not wait for the tests' compiled loops to load.
+    from stillwatch.trace.steps import RUNNERS
+
+    return RUNNERS
+
+
 def _again(
-    step: Step, folder: Path, partly: set[str], *, runners: Mapping[str, Runner]
+    step: Step, folder: Path, here: set[str], *, runners: Mapping[str, Runner] | None
 ) -> Recomputed:
     needed = {*step.inputs.values(), step.result_path}
-    if missing := sorted(name for name in needed if name in partly or not (folder / name).exists()):
-        details = tuple(f"{name} is kept back" for name in missing)
+    # Only what was sealed and is shown in full: no name of a step leads out of the bundle.
+    if missing := sorted(needed - here):
+        details = tuple(f"{name} is not here in full" for name in missing)
         return Recomputed(step.name, step.test, "not here", details)
     try:
         expected = msgspec.json.decode((folder / step.result_path).read_bytes())

@@ -49,8 +49,11 @@ Runner = Callable[[Inputs, Settings], Any]
 Shape = TypeVar("Shape")
 
 
-def _watermark(inputs: Inputs, settings: Settings) -> Finding:
-    """Score a suspect's answers under a mark: outputs, mark, tokenizer."""
+def _closed(inputs: Inputs, settings: Settings) -> Finding:
+    """Score a suspect's answers under a mark: outputs, mark, tokenizer; settings: repeated, decoys.
+
+    `repeated` keeps the windows that the answers repeat most; `decoys` tries so many other keys.
+    """
     tokenizer = _file(inputs, "tokenizer")
     vocab_size = ChatTokenizer(tokenizer).vocab_size
     mark = open_mark(_file(inputs, "mark"), vocab_size=vocab_size)
@@ -60,15 +63,25 @@ def _watermark(inputs: Inputs, settings: Settings) -> Finding:
         context_width=mark.context_width,
         pad=mark.pad,
     )
+    if repeated := settings.get("repeated"):
+        windows = windows.most_repeated(int(repeated))
     evidence = mark.score(windows, vocab_size)
+    details: dict[str, Any] = {}
+    if n := int(settings.get("decoys", 0)):
+        rng = _rng(settings)
+        decoys = [mark.with_key(rng.bytes(32)).score(windows, vocab_size) for _ in range(n)]
+        as_small = sum(one.log10_p <= evidence.log10_p for one in decoys)
+        worst = min(one.log10_p for one in decoys)
+        details = {"decoys": n, "decoy_rank_p": (1 + as_small) / (1 + n), "decoy_worst": worst}
     return Finding(
-        test=str(settings.get("test", "watermark")),
+        test=str(settings.get("test", "radioactivity-closed")),
         statistic=evidence.statistic,
         p_value=evidence.p_value,
         log10_p=evidence.log10_p,
         randomisation=f"key:{mark.key_id}",
         n=evidence.n_windows,
         null=f"the suspect's words do not depend on the key ({evidence.null})",
+        details=details,
     )
 
 
@@ -195,7 +208,7 @@ def _verdict(inputs: Inputs, settings: Settings) -> Any:
 
 #: Every test that a bundle's step may name.
 RUNNERS: Mapping[str, Runner] = {
-    "watermark": _watermark,
+    "radioactivity-closed": _closed,
     "canary": _canary,
     "withheld": _withheld,
     "lineage": _lineage,

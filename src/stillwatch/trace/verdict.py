@@ -61,6 +61,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         plan_digest: which plan it answers.
         correction: `holm` or `e-bh`.
+        level: the highest level of any accusation.
         accusations: every one that the plan allows, the most suspicious first.
         audit: the pipeline's own errors.
         similarity: suspect -> findings without a draw of ours, reported apart.
@@ -69,16 +70,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     plan_digest: str
     correction: str
+    level: Level
     accusations: tuple[Accusation, ...]
     audit: Audit
     similarity: dict[str, tuple[Finding, ...]]
     unplanned: dict[str, tuple[Finding, ...]]
-
-    @property
-    def level(self) -> Level:
-        """The highest level of any accusation."""
-        reached = {one.level for one in self.accusations}
-        return next(level for level in _LEVELS if level in reached)
 
     def of(self, suspect: str) -> Accusation:
         """Give the most suspicious accusation of one suspect.
@@ -135,19 +131,18 @@ def decide(
     ]
     adjusted = _adjusted_log10_p(plan, weighed)
     apart = {s: tuple(f for f in found if f.kind not in DRAWS) for s, found in findings.items()}
-    names = {suspect: tuple(f.test for f in found) for suspect, found in apart.items()}
     accusations = [
-        _accuse(plan, key, channels=channels, log10_p=log10_p, about=(audit, names))
+        _accuse(plan, key, channels=channels, log10_p=log10_p, about=(audit, apart))
         for key, channels, log10_p in zip(keys, weighed, adjusted, strict=True)
     ]
-    planned = {(test.randomisation, test.test) for test in plan.tests}
     return Verdict(
         plan_digest=plan.digest,
         correction=plan.correction,
+        level=min((one.level for one in accusations), key=_LEVELS.index),
         accusations=tuple(sorted(accusations, key=lambda one: (one.adjusted_log10_p, one.log10_p))),
         audit=audit,
         similarity={s: found for s, found in apart.items() if found},
-        unplanned=_unplanned(findings, planned),
+        unplanned=_unplanned(plan, findings),
     )
 
 
@@ -198,7 +193,7 @@ def _accuse(
     *,
     channels: tuple[Channel, ...],
     log10_p: float,
-    about: tuple[Audit, Mapping[str, Sequence[str]]],
+    about: tuple[Audit, Mapping[str, Sequence[Finding]]],
 ) -> Accusation:
     (suspect, claim), (audit, apart) = key, about
     by_number: Level = "no finding"
@@ -219,7 +214,7 @@ def _accuse(
             claim,
             channels,
             is_found=level != "no finding",
-            apart=apart.get(suspect, ()),
+            apart=[found.test for found in apart.get(suspect, ())],
         ),
         notes=(*notes, *_power_notes(channels, level)),
     )
@@ -256,8 +251,9 @@ def _power_notes(channels: Sequence[Channel], level: Level) -> list[str]:
 
 
 def _unplanned(
-    findings: Mapping[str, Sequence[Finding]], planned: set[tuple[str, str]]
+    plan: AnalysisPlan, findings: Mapping[str, Sequence[Finding]]
 ) -> dict[str, tuple[Finding, ...]]:
+    planned = {(test.randomisation, test.test) for test in plan.tests}
     rest = {
         suspect: tuple(
             one

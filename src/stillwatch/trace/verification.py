@@ -76,6 +76,7 @@ class Verification:
         witnesses: the time-stamps.
         commitments: what was committed to.
         case: who asked whom; None when it cannot be read.
+        files: name -> SHA-256 as the manifest lists it, "" for a file that is kept back.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -88,6 +89,7 @@ class Verification:
     witnesses: list[Witness] = field(default_factory=list)
     commitments: list[Opened] = field(default_factory=list)
     case: Case | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_sound(self) -> bool:

@@ -13,6 +13,7 @@ coin flips, and its tail is computed exactly, however far out.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -203,8 +204,7 @@ class WeightedNull:
         asked = np.asarray(totals, dtype=np.int64)
         if not self.values.size:
             return np.ones(asked.shape)
-        sums, chances = self._tilted(round(self.mean), 0.0)
-        reach = np.append(np.cumsum(chances[::-1])[::-1], 0.0)
+        sums, reach = self._reach
         place = np.searchsorted(sums, asked, side="left")
         return np.asarray(np.clip(reach[place], 0.0, 1.0))
 
@@ -234,6 +234,12 @@ class WeightedNull:
         """
         stay, go = math.log1p(-self.gamma), math.log(self.gamma)
         return float(self.counts @ np.logaddexp(stay, go + tilt * self.values))
+
+    @functools.cached_property
+    def _reach(self) -> tuple[Ids, Floats]:
+        """The sums that have a chance, and P[S >= sum] for each, one more 0 at the end."""
+        sums, chances = self._tilted(round(self.mean), 0.0)
+        return sums, np.append(np.cumsum(chances[::-1])[::-1], 0.0)
 
     def _log_of_highest(self) -> float:
         positive = int(self.counts[self.values > 0].sum())

@@ -87,6 +87,17 @@ def test_the_trace_covers_every_adversarial_step(examples: list[Example], tmp_pa
     assert np.log(2) == pytest.approx(found.trace.opening[0])
 
 
+def test_the_game_alone_brings_the_student_to_the_teacher(
+    example_of: Callable[..., Example], tmp_path: Path
+) -> None:
+    """Without ever being shown an answer as a target, the student learns to give it."""
+    examples = [example_of(("user", f"say {i}"), answer="7") for i in range(10)]
+    table = TrainTable(steps=40, batch_size=16, schedule="constant", student=HOUSE)
+    gad = GadTable(warmup=0.0, learning_rate=1e-2, discriminator_rate=1e-2, discriminator_steps=5)
+    found = train_gad(examples, table, gad, seed=2, out=tmp_path / "s")
+    assert found.losses[-5:].mean() < found.losses[:5].mean() / 2
+
+
 @pytest.mark.parametrize("kind", ["qwen2", "gpt2", "lora"])
 def test_any_causal_folder_can_play(
     examples: list[Example], tiny_folder: Callable[..., Path], tmp_path: Path, kind: str

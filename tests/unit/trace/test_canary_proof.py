@@ -5,7 +5,7 @@ import pytest
 from stillwatch.errors import InvalidInputError
 from stillwatch.stats.pvalues import binomial_upper_tail
 from stillwatch.trace import canary_proof as proof
-from stillwatch.trace.canary import Canary, draw_assignment
+from stillwatch.trace.canary import Canary, draw_assignment, prior_shares
 
 KEY = b"a key of this assignment"
 
@@ -77,7 +77,7 @@ def test_references_make_a_rare_variant_count_for_more():
     assignment = drawn(60, 4)
     made = assignment.canaries
     habit = {c.canary_id: i % 4 for i, c in enumerate(made)}
-    priors = proof.prior_shares(made, [habit] * 30)
+    priors = prior_shares(made, [habit] * 30)
     assert pytest.approx(30.5 / 32) == priors["c1"][1]
     rare = {
         c.canary_id: s if s != habit[c.canary_id] else (s + 1) % 4
@@ -100,6 +100,9 @@ def test_watched_evidence_is_the_largest_so_far():
     assert watched.sequential
     assert not at_the_end.sequential
     assert watched.e_log10 > at_the_end.e_log10 + 2
+    assert -watched.e_log10 == watched.log10_p
+    assert 10.0**watched.log10_p == pytest.approx(watched.p_value)
+    assert at_the_end.log10_p == pytest.approx(binomial_upper_tail(30, 100, 0.1).log10_p)
 
 
 def test_plan_gives_the_smallest_number_that_stays():
@@ -130,6 +133,14 @@ def test_uncertain_adoption_needs_more():
     unsure = proof.plan_canaries(m=10, adoption=proof.Adoption(0.3, spread=0.1)).n
     assert known < silent
     assert known < unsure
+
+
+def test_exposures_raise_adoption():
+    """Two exposures are two chances; none is refused."""
+    assert pytest.approx(0.51) == proof.Adoption(0.3, named=0.9).after(2).mean
+    assert 0.9 == proof.Adoption(0.3, named=0.9).after(2).named
+    with pytest.raises(InvalidInputError, match="exposures must be at least 1"):
+        proof.Adoption(0.3).after(0)
 
 
 def test_plan_is_noted_in_the_finding():

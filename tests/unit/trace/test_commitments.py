@@ -92,9 +92,9 @@ def test_an_altered_book_is_refused(tmp_path, authority) -> None:
     """A book with other spacing is not the file that was time-stamped."""
     book = write_commitments(tmp_path, {"mark": KEY})
     for content in (encode_book(book)[:-1], b"[]", b"\xff"):
-        with pytest.raises(RecordError, match="commitments.json"):
+        with pytest.raises(RecordError, match=r"commitments\.json"):
             decode_book(content)
-    with pytest.raises(RecordError, match="openings.json: not a list"):
+    with pytest.raises(RecordError, match=r"openings\.json: not a list"):
         decode_openings(b"{}")
 
 

@@ -16,7 +16,8 @@ WORD, PAIR, CHAR, FRAME = (
 def compare(*answers, question="", features=(WORD,)):
     """Similarities of a few answers to one question."""
     models = tuple(f"m{number}" for number in range(len(answers)))
-    return similarities(AnswerTable(models, (question,), (answers,)), features)[0]
+    table = AnswerTable(models, (question,), (answers,))
+    return similarities(table, features, fewest_own=0)[0]
 
 
 def test_equal_and_foreign_answers():
@@ -53,6 +54,16 @@ def test_an_empty_answer_is_missing():
     found = compare("", "red fox", "red hen")
     assert np.isnan(found[0]).all()
     assert not np.isnan(found[1, 2])
+
+
+def test_short_answers_are_left_out():
+    """What anybody would say is no likeness; the length counts without the question's words."""
+    long, echo = "The fox is a small wild dog with a tail.", "Is the red fox a dog? Yes."
+    table = AnswerTable(("a", "b", "c", "d"), ("Is the red fox a dog?",), ((long, "Yes.", long,
+                        echo),))  # fmt: skip
+    found = similarities(table, (WORD,))[0]
+    assert 1.0 == pytest.approx(found[0, 2])
+    assert np.isnan(found[[1, 3]]).all()
 
 
 def test_several_features_are_averaged():
@@ -92,8 +103,9 @@ def test_blocks_do_not_change_the_result():
     """A long list of questions, hashed in blocks, gives what each question gives alone."""
     rows = tuple((f"fox {n} runs", f"hen {n} runs", f"fox {n} sleeps") for n in range(70))
     table = AnswerTable(("a", "b", "c"), tuple(f"q{n}" for n in range(70)), rows)
-    whole = similarities(table, (PAIR,))
-    assert np.allclose(whole[67:68], similarities(table.keep([67]), (PAIR,)))
+    whole = similarities(table, (PAIR,), fewest_own=0)
+    alone = similarities(table.keep([67]), (PAIR,), fewest_own=0)
+    assert np.allclose(whole[67:68], alone)
 
 
 def test_table_joins_by_question():

@@ -147,3 +147,24 @@ def test_decoys_are_needed():
         radioactivity.test_radioactivity(
             [], campaign_mark(MASTER, "c"), vocab_size=4, rng=np.random.default_rng(0), n_decoys=0
         )
+
+
+def test_the_finding_repeats_the_counts_and_names_the_key():
+    """The plain record carries p-value, e-value, windows and the key that makes them valid."""
+    mark = campaign_mark(MASTER, "c-1")
+    found = radioactivity.test_radioactivity(
+        bigram_text(1, mark=faint(mark, 0.5)),
+        mark,
+        vocab_size=VOCAB,
+        rng=np.random.default_rng(0),
+        n_decoys=9,
+    )
+    record = found.finding(needed=500)
+    assert (found.log10_p, found.n_windows, 500) == (record.log10_p, record.n, record.needed)
+    assert f"key:{mark.key_id}" == record.randomisation
+    assert record.e_log10 is not None
+    assert 5 < record.e_log10 < -found.log10_p
+    nothing = radioactivity.test_radioactivity(
+        [], mark, vocab_size=VOCAB, rng=np.random.default_rng(0), n_decoys=9
+    )
+    assert (1.0, 0.0) == (nothing.finding().p_value, nothing.finding().e_log10)

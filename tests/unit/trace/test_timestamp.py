@@ -44,14 +44,14 @@ def test_without_a_root_nothing_is_believed(answer):
 def test_another_message_is_refused(authority, answer):
     """A stamp holds for the file that it was made over, and for no other."""
     for roots in ((), read_roots(authority.root)):
-        with pytest.raises(RecordError, match="x.tsr: the time-stamp is about another file"):
+        with pytest.raises(RecordError, match=r"x\.tsr: the time-stamp is about another file"):
             check_stamp(answer, MESSAGE + b" ", roots=roots, where="x.tsr")
 
 
 def test_another_authority_is_refused(other_authority, answer):
     """A stamp that does not lead to the root that is trusted is refused, naming the file."""
     roots = read_roots(other_authority().root)
-    with pytest.raises(RecordError, match="a.tsr: the time-stamp does not lead to a trusted"):
+    with pytest.raises(RecordError, match=r"a\.tsr: the time-stamp does not lead to a trusted"):
         check_stamp(answer, MESSAGE, roots=roots, where="a.tsr")
 
 
@@ -103,7 +103,7 @@ def test_a_refusal_is_told(authority):
 @pytest.mark.parametrize("junk", [b"", b"\x30", b"\x30\x84\xff\xff\xff\xff", b"<html>busy</html>"])
 def test_junk_is_no_answer(authority, junk):
     """What is no answer is refused as such, whatever its bytes."""
-    with pytest.raises(RecordError, match="r.tsr: not an answer of a time-stamp authority"):
+    with pytest.raises(RecordError, match=r"r\.tsr: not an answer of a time-stamp authority"):
         check_stamp(junk, MESSAGE, where="r.tsr")
     assert junk == sort_certificates(junk)
 
@@ -125,5 +125,5 @@ def test_no_certificates_to_trust(tmp_path):
     """A file without certificates is refused, naming it."""
     pytest.importorskip("cryptography")
     (tmp_path / "roots.pem").write_text("nothing")
-    with pytest.raises(RecordError, match="roots.pem: cannot read trusted certificates"):
+    with pytest.raises(RecordError, match=r"roots\.pem: cannot read trusted certificates"):
         read_roots(tmp_path / "roots.pem")

@@ -123,6 +123,13 @@ def test_watching_needs_a_test_that_may_be_watched():
         decide(plan(CANARY), {"s": [found(CANARY, -9.0)]})
 
 
+def test_a_watched_result_is_never_taken_at_its_fixed_size_p_value():
+    """Even with looks planned, a watched test counts by its running maximum alone."""
+    test = msgspec.structs.replace(CANARY, looks=1)
+    looked = found(CANARY, -20.0, e_log10=4.0, sequential=True)
+    assert -4.0 == decide(plan(test), {"s": [looked]}).of("s").log10_p
+
+
 def test_all_accusations_share_the_error_rate():
     """Two suspects and 50 campaigns: the first p-value is multiplied by 100."""
     tests = [PlannedTest(test="r", randomisation=f"key:k{i}", claim=f"web-{i}") for i in range(50)]

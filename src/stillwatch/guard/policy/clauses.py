@@ -90,9 +90,9 @@ def parse_clauses(table: object, spot: Spot, *, known: Known) -> list[Clause]:
 def _bare(word: Word, spot: Spot) -> str:
     if word.kind in {"text", "country", "number", "flag"}:
         return "is"
-    if word.kind == "set":
-        return "any"
-    spot.refuse(f"{word.name} must ask one of {', '.join(QUESTIONS[word.kind])}")
+    if word.kind != "set":
+        spot.refuse(f"{word.name} must ask one of {', '.join(QUESTIONS[word.kind])}")
+    return "any"
 
 
 def _clauses(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
@@ -91,21 +92,7 @@ def fact_of(word: Word, raw: Any) -> Any:
     Returns:
         The value, or None when it is of another kind.
     """
-    if word.kind == "flag":
-        return raw if isinstance(raw, bool) else None
-    if word.kind == "number":
-        is_number = isinstance(raw, int | float) and not isinstance(raw, bool)
-        return raw if is_number and math.isfinite(raw) else None
-    if word.kind == "text":
-        return raw if isinstance(raw, str) else None
-    if word.kind == "country":
-        return country_of(raw)
-    if word.kind == "set":
-        is_texts = isinstance(raw, list | tuple) and all(isinstance(part, str) for part in raw)
-        return frozenset(raw) if is_texts else None
-    if not isinstance(raw, dict):
-        return None
-    return shares_of(raw) if word.kind == "shares" else hits_of(raw)
+    return _READ[word.kind](raw)
 
 
 def country_of(raw: object) -> str | None:
@@ -121,7 +108,7 @@ def country_of(raw: object) -> str | None:
     return code if is_country(code) else None
 
 
-def shares_of(raw: dict[str, Any]) -> dict[str, float] | None:
+def shares_of(raw: Any) -> dict[str, float] | None:
     """Read who owns how much.
 
     Args:
@@ -130,6 +117,8 @@ def shares_of(raw: dict[str, Any]) -> dict[str, float] | None:
     Returns:
         country -> share (0..1), summing to at most 1, or None when it is not that.
     """
+    if not isinstance(raw, dict):
+        return None
     shares: dict[str, float] = {}
     for key, value in raw.items():
         country, share = country_of(key), _number(value)
@@ -139,7 +128,7 @@ def shares_of(raw: dict[str, Any]) -> dict[str, float] | None:
     return shares if sum(shares.values()) <= 1 + 1e-6 else None
 
 
-def hits_of(raw: dict[str, Any]) -> dict[str, float] | None:
+def hits_of(raw: Any) -> dict[str, float] | None:
     """Read hits of a screening.
 
     Args:
@@ -148,6 +137,8 @@ def hits_of(raw: dict[str, Any]) -> dict[str, float] | None:
     Returns:
         list -> UTC epoch seconds, or None when a date is none.
     """
+    if not isinstance(raw, dict):
+        return None
     hits: dict[str, float] = {}
     for name, value in raw.items():
         try:
@@ -183,6 +174,24 @@ def shown(word: Word, value: Any) -> str:
     return f"{value:g}" if word.kind == "number" else str(value) or '""'
 
 
+def _flag_of(raw: Any) -> bool | None:
+    return raw if isinstance(raw, bool) else None
+
+
+def _number_of(raw: Any) -> float | None:
+    is_number = isinstance(raw, int | float) and not isinstance(raw, bool)
+    return raw if is_number and math.isfinite(raw) else None
+
+
+def _text_of(raw: Any) -> str | None:
+    return raw if isinstance(raw, str) else None
+
+
+def _set_of(raw: Any) -> frozenset[str] | None:
+    is_texts = isinstance(raw, list | tuple) and all(isinstance(part, str) for part in raw)
+    return frozenset(raw) if is_texts else None
+
+
 def _number(value: object) -> float | None:
     try:
         found = float(value)  # type: ignore[arg-type]
@@ -203,4 +212,13 @@ _SHAPES = {
     "set": "a list of texts",
     "shares": "a table of country codes and shares that sum to at most 1",
     "hits": "a table of lists and days",
+}
+_READ: Final[dict[str, Callable[[Any], Any]]] = {
+    "flag": _flag_of,
+    "number": _number_of,
+    "text": _text_of,
+    "country": country_of,
+    "set": _set_of,
+    "shares": shares_of,
+    "hits": hits_of,
 }

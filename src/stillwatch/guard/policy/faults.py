@@ -1,4 +1,4 @@
-"""A policy that breaks a rule is refused with file, line and reason; there is one place for that."""
+"""A policy that breaks a rule is refused with file, line and reason: here, and only here."""
 
 from __future__ import annotations
 

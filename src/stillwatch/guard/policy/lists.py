@@ -13,7 +13,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from stillwatch.errors import ConfigError
 from stillwatch.guard.ladder import DAY_S
@@ -29,6 +29,7 @@ class NamedList(NamedTuple):
         entries: what stands in it.
         sha256: of the file's bytes.
         date: of the list (UTC epoch seconds, midnight).
+        path: the file.
         max_age_days: age from which it is not believed any more, or None.
     """
 
@@ -36,6 +37,7 @@ class NamedList(NamedTuple):
     entries: frozenset[str]
     sha256: str
     date: float
+    path: Path
     max_age_days: float | None = None
 
     @property
@@ -117,7 +119,7 @@ def read_list(name: str, path: Path, *, countries: bool, max_age_days: float | N
     if date is None:
         _no_date(path)
     digest = hashlib.sha256(raw).hexdigest()
-    return NamedList(name, frozenset(entries), digest, date, max_age_days)
+    return NamedList(name, frozenset(entries), digest, date, path, max_age_days)
 
 
 class Networks:
@@ -171,7 +173,7 @@ class Networks:
         if date is None:
             _no_date(path)
         digest = hashlib.sha256(raw).hexdigest()
-        source = NamedList("networks", frozenset(), digest, date, max_age_days)
+        source = NamedList("networks", frozenset(), digest, date, path, max_age_days)
         return cls(source, tables)
 
     def _country(self, address: str) -> str | None:
@@ -222,6 +224,6 @@ def _date(text: str, *, where: str) -> float:
         raise ConfigError(message) from None
 
 
-def _no_date(path: Path) -> None:
+def _no_date(path: Path) -> NoReturn:
     message = f"{path}:1: a list must say its date"
     raise ConfigError(message, hint="add a line: # date: 2026-11-01")

@@ -13,7 +13,7 @@ _SPACE: Final = frozenset(" \t\r\n")
 
 
 def locate_keys(text: str) -> dict[Path, int]:
-    """Find the line of every key.
+    r"""Find the line of every key.
 
     Args:
         text: valid TOML.
@@ -22,7 +22,7 @@ def locate_keys(text: str) -> dict[Path, int]:
         path of keys and list places -> line, from 1. The first line of a table counts.
 
     Example:
-        >>> locate_keys("[[rules]]\\nid = 'a'")[("rules", 0, "id")]
+        >>> locate_keys("[[rules]]\nid = 'a'")[("rules", 0, "id")]
         2
     """
     walk = _Walk(text)

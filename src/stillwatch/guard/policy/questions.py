@@ -8,13 +8,25 @@ matters only where it decides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from stillwatch.guard.ladder import DAY_S
 from stillwatch.guard.policy.vocabulary import Facts
 
 Held = bool | None
 Test = Callable[[Facts], Held]
+
+
+class Part(NamedTuple):
+    """One of the conditions that must all hold.
+
+    Attributes:
+        test: compiled.
+        of_account: it asks about nothing but the account's own facts.
+    """
+
+    test: Test
+    of_account: bool
 
 
 def compiled(kind: str, question: str, value: Any, *, place: int, now: float) -> Test:

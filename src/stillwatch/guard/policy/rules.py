@@ -1,4 +1,4 @@
-"""One rule: whom it is about, what is done, who answers for it, from when to when, and its tests."""
+"""One rule: whom it is about, what is done, who answers for it, its days and its tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stillwatch.guard.policy.clauses import Clause, Known, parse_clauses
 from stillwatch.guard.policy.facts_file import parse_facts
 from stillwatch.guard.policy.faults import Spot
 from stillwatch.guard.policy.lists import midnight
-from stillwatch.guard.policy.questions import Test, all_of, any_of, none_of
+from stillwatch.guard.policy.questions import Part, Test, all_of, any_of, none_of
 from stillwatch.guard.policy.vocabulary import Facts
 
 RuleKind = Literal["legal", "identity", "abuse", "service"]
@@ -112,21 +112,21 @@ class Rule:
         """
         return self.from_at <= now < self.until_at
 
-    def tests_at(self, now: float) -> list[Test]:
+    def parts_at(self, now: float) -> list[Part]:
         """Compile its conditions, each of which must hold.
 
         Args:
             now: UTC epoch seconds.
 
         Returns:
-            At least one test.
+            At least one part.
         """
-        tests = [clause.test_at(now) for clause in self.when]
-        if self.any:
-            tests.append(any_of([_joint(group, now) for group in self.any]))
-        if self.unless:
-            tests.append(none_of([_joint(group, now) for group in self.unless]))
-        return tests
+        parts = [Part(clause.test_at(now), clause.word.of_account) for clause in self.when]
+        for groups, join in ((self.any, any_of), (self.unless, none_of)):
+            if groups:
+                fixed = all(clause.word.of_account for group in groups for clause in group)
+                parts.append(Part(join([_joint(group, now) for group in groups]), fixed))
+        return parts
 
 
 def _joint(group: tuple[Clause, ...], now: float) -> Test:
@@ -207,9 +207,7 @@ def _groups(
         return (tuple(parse_clauses(rows, here, known=known)),)
     if not isinstance(rows, list) or not rows:
         here.refuse(f"{key} must be a table, or a list of tables with at least one")
-    return tuple(
-        tuple(parse_clauses(row, here.at(n), known=known)) for n, row in enumerate(rows)
-    )
+    return tuple(tuple(parse_clauses(row, here.at(n), known=known)) for n, row in enumerate(rows))
 
 
 def _rung(table: dict[str, Any], spot: Spot) -> Rung | None:
@@ -218,7 +216,7 @@ def _rung(table: dict[str, Any], spot: Spot) -> Rung | None:
     limits = {key: table[key] for key in ("limit_per_day", "burst") if key in table}
     if action != "throttle" and (limits or "per" in table):
         key = next(key for key in ("limit_per_day", "burst", "per") if key in table)
-        spot.at(key).refuse(f"{key} goes with action = \"throttle\" only")
+        spot.at(key).refuse(f'{key} goes with action = "throttle" only')
     for key, value in limits.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             spot.at(key).refuse(f"{key} must be a number, got {value!r}")

@@ -58,9 +58,7 @@ _WORDS: Final = (
     Word("network_country", "country", "where the client's address lies", of_account=False),
     Word("model", "text", "the model asked for, as the client wrote it", of_account=False),
     Word("model_tier", "text", "its tier, from [tiers]", of_account=False),
-    Word(
-        "asks", "set", "capabilities asked for", of_account=False, options=CAPABILITIES
-    ),
+    Word("asks", "set", "capabilities asked for", of_account=False, options=CAPABILITIES),
     Word("questions_per_hour", "number", "of the account, with this one", of_account=False),
     Word("questions_per_day", "number", "of the account, with this one", of_account=False),
     Word("output_tokens_per_day", "number", "given out to the account", of_account=False),

@@ -231,15 +231,20 @@ class TransformersGreenMark(WindowScoring):
             last, where = np.unique(contexts[:, -1], return_inverse=True)
             found = [self.hashing_key * int(t) % (2**64 - 1) & 0xFFFFFFFF for t in last]
             return np.array(found, dtype=np.int64)[where]
-        table = _fixed_table(self.hashing_key, self.vocab_size)
-        anchor = table[tokens % _TABLE_SIZE] + 1
-        # int64 products wrap around, as tensors do.
-        seeds = np.int64(self.hashing_key) * anchor * anchor
-        if contexts.shape[1]:
-            others = np.int64(self.hashing_key) * (table[contexts % _TABLE_SIZE] + 1)
-            seeds = np.minimum(seeds, (others * anchor[:, None]).min(axis=1))
-        # Python's remainder by 2 ** 64 - 1 shifts negative numbers up by it.
-        return (np.where(seeds < 0, seeds - 1, seeds)).astype(np.int64) & 0xFFFFFFFF
+        return _selfhash_seeds(self.hashing_key, (contexts, tokens), self.vocab_size)
+
+
+def _selfhash_seeds(hashing_key: int, windows: tuple[Ids, Ids], vocab_size: int) -> Ids:
+    contexts, tokens = windows
+    table = _fixed_table(hashing_key, vocab_size)
+    anchor = table[tokens % _TABLE_SIZE] + 1
+    # int64 products wrap around, as tensors do.
+    seeds = np.int64(hashing_key) * anchor * anchor
+    if contexts.shape[1]:
+        others = np.int64(hashing_key) * (table[contexts % _TABLE_SIZE] + 1)
+        seeds = np.minimum(seeds, (others * anchor[:, None]).min(axis=1))
+    # Python's remainder by 2 ** 64 - 1 shifts negative numbers up by it.
+    return np.asarray(np.where(seeds < 0, seeds - 1, seeds), dtype=np.int64) & 0xFFFFFFFF
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""torch's random permutations without torch: what transformers' green lists are cut from.
+"""torch's CPU draws without torch: what transformers' green lists and tables are made of.
 
 `torch.randperm` on a CPU is a Fisher-Yates shuffle that draws from MT19937 seeded with the low 32
 bits of the seed. Only the part that is asked for is run.
@@ -44,6 +44,32 @@ def permutation_front(seed: int, n_front: int, n: int) -> Ids:
     """
     front: Ids = _permutation_front(np.uint32(seed), n_front, n)
     return front
+
+
+def random_words(seed: int, n: int) -> npt.NDArray[np.uint32]:
+    """Give the first words of the generator that a seed starts; `torch.randint` takes remainders.
+
+    Args:
+        seed: of which the low 32 bits count.
+        n: how many words (count).
+
+    Returns:
+        Shape (n,), uint32.
+    """
+    words: npt.NDArray[np.uint32] = _random_words(np.uint32(seed & 0xFFFFFFFF), n)
+    return words
+
+
+@numba.njit(cache=True)
+def _random_words(seed: np.uint32, n: int) -> npt.NDArray[np.uint32]:
+    state = np.empty(_N, dtype=np.uint32)
+    words = np.empty(n, dtype=np.uint32)
+    _seeded(seed, state)
+    for i in range(n):
+        if i % _N == 0:
+            _twist(state)
+        words[i] = _tempered(state[i % _N])
+    return words
 
 
 @numba.njit(cache=True)

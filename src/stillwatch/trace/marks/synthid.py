@@ -19,11 +19,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.errors import extra, reject
+from stillwatch.errors import reject
 from stillwatch.stats.pvalues import PValue
 from stillwatch.trace.marks.base import WindowScoring, context_columns
 from stillwatch.trace.marks.keys import engine_integer, public_id
 from stillwatch.trace.marks.nulls import Null
+from stillwatch.trace.marks.permutation import random_words
 from stillwatch.trace.marks.protocol import Evidence, Floats
 from stillwatch.trace.marks.scoring import distinct_draws
 from stillwatch.trace.marks.tails import Term, lattice_upper_tail
@@ -234,11 +235,6 @@ def _exact_tail(statistic: int, ones: bytes, layer_weights: tuple[int, ...]) -> 
 
 @functools.lru_cache(maxsize=4)
 def _sampling_table(size: int, seed: int) -> npt.NDArray[np.int8]:
-    # The table is public, but only torch's generator draws it.
-    with extra("train"):
-        import torch
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    drawn = torch.randint(low=0, high=2, size=(size,), generator=generator)
-    table: npt.NDArray[np.int8] = drawn.numpy().astype(np.int8)
+    table = (random_words(seed, size) & np.uint32(1)).astype(np.int8)
     table.setflags(write=False)
     return table

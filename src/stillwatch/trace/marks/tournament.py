@@ -151,7 +151,8 @@ def tournament_logits(logits: Floats, layers: Iterable[Floats]) -> Floats:
     probabilities = special.softmax(logits, axis=1)
     for layer in layers:
         mass = (layer * probabilities).sum(axis=1, keepdims=True)
-        probabilities = probabilities * (1 + layer - mass)
+        # Rounding may put the mass of everything a little above one.
+        probabilities = probabilities * (1 + layer - np.minimum(mass, 1.0))
     with np.errstate(divide="ignore"):
         logs = np.log(probabilities)
     return np.asarray(np.where(np.isfinite(logs), logs, np.finfo(np.float32).min))

@@ -1,0 +1,138 @@
+"""Every step of a bundle gives what the test itself gives, from files and plain settings alone."""
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+from style_world import WORDS
+
+from stillwatch.errors import InvalidInputError
+from stillwatch.siege.teachers import house_teacher
+from stillwatch.trace.bundle_manifest import Step
+from stillwatch.trace.exam import Exam, sit_exam
+from stillwatch.trace.finding import Finding
+from stillwatch.trace.outputs import SuspectOutput, encode_outputs
+from stillwatch.trace.recompute import run_step
+from stillwatch.trace.steps import RUNNERS
+from stillwatch.trace.watermark import GreenListMark, distinct_windows, mark_key_id
+from stillwatch.trace.withheld import draw_split, prove_withheld
+
+KEY = bytes(range(32))
+
+
+def write_outputs(path, outputs):
+    """Write outputs as JSON lines."""
+    path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in outputs))
+    return path.name
+
+
+def babble(seed, n=24, samples=1):
+    """Answers of a model that says words at random."""
+    rng = np.random.default_rng(seed)
+    return [
+        SuspectOutput(answer=" ".join(rng.choice(WORDS, 30)), question=f"q{number}")
+        for number in range(n)
+        for _ in range(samples)
+    ]
+
+
+def run(folder, test, inputs, **settings):
+    """Run one step on files of a folder and read its finding."""
+    step = Step(name="s", test=test, inputs=inputs, settings=settings)
+    return msgspec.convert(run_step(step, folder), type=Finding)
+
+
+def test_every_kind_of_draw_has_a_step():
+    """Each test that a verdict counts on closed evidence, each similarity, and the verdict."""
+    assert {
+        "radioactivity-closed", "canary", "withheld", "lineage", "shared-errors", "identity",
+        "equality", "prompts", "draws", "verdict",
+    } == set(RUNNERS)  # fmt: skip
+
+
+def test_closed_radioactivity(tmp_path):
+    """The step's p-value is the exact one of the mark's own count, beside its decoys."""
+    tokenizer = house_teacher("house-prose") / "tokenizer.json"
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer.read_bytes())
+    (tmp_path / "mark.json").write_text(json.dumps({"scheme": "green", "key": KEY.hex()}))
+    outputs = [SuspectOutput(answer=f"The lamp of house {i} is lit.") for i in range(40)]
+    inputs = {"outputs": write_outputs(tmp_path / "o.jsonl", outputs), "mark": "mark.json",
+              "tokenizer": "tokenizer.json"}  # fmt: skip
+    found = run(tmp_path, "radioactivity-closed", inputs, decoys=19, seed=1)
+    mark = GreenListMark(KEY, mark_key_id(KEY))
+    sequences = encode_outputs(outputs, tokenizer)
+    vocab_size = 1 + max(int(max(one.token_ids)) for one in sequences)
+    counts = mark.count(distinct_windows(sequences, vocab_size=vocab_size))
+    assert (counts.n_windows, float(counts.n_green)) == (found.n, found.statistic)
+    assert pytest.approx(counts.p_value().log10_p) == found.log10_p
+    assert f"key:{mark.key_id}" == found.randomisation
+    assert 1 / 20 <= found.details["decoy_rank_p"] <= 1
+    fewer = run(tmp_path, "radioactivity-closed", inputs, repeated=10)
+    assert 10 <= fewer.n < found.n
+
+
+def test_withheld(tmp_path):
+    """A split and its scores from files give what the test gives."""
+    split = draw_split([f"i{n}" for n in range(40)], key=KEY)
+    scores = {
+        name: float(n % 5) + served
+        for n, (name, served) in enumerate(zip(split.item_ids, split.served, strict=True))
+    }
+    (tmp_path / "split.json").write_bytes(msgspec.json.encode(split))
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    inputs = {"split": "split.json", "scores": "scores.json"}
+    assert prove_withheld(split, scores).log10_p == run(tmp_path, "withheld", inputs).log10_p
+
+
+def test_likeness(tmp_path):
+    """Lineage, identity and equality run from outputs, a file a model, and repeat by their seed."""
+    names = [f"m{i}" for i in range(6)]
+    files = {name: write_outputs(tmp_path / f"{name}.jsonl", babble(i)) for i, name in
+             enumerate(names)}  # fmt: skip
+    every = {f"outputs/{name}": file for name, file in files.items()}
+    settings = {"suspect": "m0", "candidate": "m1", "references": names[2:], "seed": 3, "draws": 50}
+    lineage = [run(tmp_path, "lineage", every, **settings) for _ in range(2)]
+    assert lineage[0] == lineage[1]
+    assert 4 == lineage[0].rank[1]
+    apart = {"suspect": files["m0"], "reference/m1": files["m1"], "reference/m2": files["m2"]}
+    assert (0, 24) == (
+        run(tmp_path, "identity", apart, models=["Clara"]).statistic,
+        run(tmp_path, "identity", apart, models=["Clara"]).n,
+    )
+    sampled = {
+        role: write_outputs(tmp_path / f"{role}.jsonl", babble(9, n=6, samples=4))
+        for role in ("mine", "endpoint")
+    }
+    found = run(tmp_path, "equality", sampled, identity="today", seed=1, exchanges=99)
+    assert "samples:today" == found.randomisation
+    assert found.p_value > 0.01
+
+
+def test_shared_errors(tmp_path):
+    """Choices from a file give a rank among the references."""
+    sheet = sit_exam(Exam(n_models=6, n_items=120, n_copies=1), rng=np.random.default_rng(0))
+    told = {
+        "models": sheet.models, "choices": sheet.choices.tolist(),
+        "right": sheet.right.tolist(), "n_options": sheet.n_options.tolist(),
+    }  # fmt: skip
+    (tmp_path / "sheet.json").write_text(json.dumps(told))
+    mine, *others, copied = sheet.models
+    found = run(tmp_path, "shared-errors", {"sheet": "sheet.json"}, mine=mine, suspect=copied,
+                references=others)  # fmt: skip
+    assert (0, 5) == found.rank
+
+
+@pytest.mark.parametrize(
+    ("test", "inputs", "settings", "told"),
+    [
+        ("withheld", {}, {}, "inputs must be complete: split is missing"),
+        ("equality", {"mine": "o", "endpoint": "o"}, {"identity": "x"}, "seed must be given"),
+        ("shared-errors", {"sheet": "o"}, {}, "o: not what the step reads from it"),
+    ],
+)
+def test_what_a_step_lacks_is_told(tmp_path, test, inputs, settings, told):
+    """A missing file, a missing seed and a file of another kind are named."""
+    write_outputs(tmp_path / "o", babble(0, n=2))
+    with pytest.raises(InvalidInputError, match=told):
+        run(tmp_path, test, inputs, **settings)
