@@ -151,9 +151,7 @@ class Run:
         return await ask_run(self, on_progress)
 
     async def ask_held_out(self, on_progress: Progress | None = None) -> int:
-        """Ask the teacher what students will be scored on; `score` does it, too.
-
-        Called before `ask`, a budget that ends early still gives a curve.
+        """Ask the teacher what students will be scored on, so that an early end gives a curve.
 
         Args:
             on_progress: called a few times a second.
