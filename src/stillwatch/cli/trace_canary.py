@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from stillwatch.cli.trace_options import FILE, NEW, OUTPUTS, finding_options
+from stillwatch.cli.trace_options import (
+    FILE,
+    NEW,
+    OUTPUTS,
+    decoded,
+    finding_options,
+    read_key,
+    write_private,
+)
 
 CANARY_KEY = "STILLWATCH_CANARY_KEY"
 WITHHELD_KEY = "STILLWATCH_WITHHELD_KEY"
@@ -74,7 +82,6 @@ def canary_draw(
     CANARIES holds a line each of canary_id, probe and variants. The key comes from --key-file or
     STILLWATCH_CANARY_KEY. Publish or time-stamp the commitment before anything is served.
     """
-    from stillwatch.cli.trace_options import read_key, write_private
     from stillwatch.trace.canary import draw_assignment, read_canaries
 
     drawn = draw_assignment(
@@ -112,7 +119,7 @@ def canary_test(*, assignment: Path, outputs: Path, as_json: bool, out: Path, **
     found = RUNNERS["canary"](inputs, settings)
 
     def redraw(draws: int, rng: Any) -> Any:
-        drawn = _decoded(assignment, Assignment)
+        drawn = decoded(assignment, Assignment)
         kept = [one for one in drawn.canaries if one.canary_id not in how["void"]]
         return redrawn_log10_p(drawn, picks_of(kept, read_outputs(outputs)), draws=draws, rng=rng)
 
@@ -165,7 +172,6 @@ def withheld_draw(
     The key comes from --key-file or STILLWATCH_WITHHELD_KEY. Publish or time-stamp the commitment
     before anything is served.
     """
-    from stillwatch.cli.trace_options import read_key, write_private
     from stillwatch.trace.withheld import draw_split
 
     names = [line.strip() for line in items.read_text("utf-8").splitlines() if line.strip()]
@@ -203,8 +209,8 @@ def withheld_test(*, split: Path, scores: Path, as_json: bool, out: Path, **how:
     found = RUNNERS["withheld"](inputs, {})
 
     def redraw(draws: int, rng: Any) -> Any:
-        told = _decoded(scores, dict[str, float | tuple[float, float]])
-        return redrawn_log10_p(_decoded(split, Split), told, draws=draws, rng=rng)
+        told = decoded(scores, dict[str, float | tuple[float, float]])
+        return redrawn_log10_p(decoded(split, Split), told, draws=draws, rng=rng)
 
     _audit(found, redraw, **how)
     _tell(found, as_json=as_json, out=out)
@@ -237,12 +243,6 @@ def _tell_drawn(commitment: str, randomisation: str, *, n: int, as_json: bool) -
         print_json({"commitment": commitment, "randomisation": randomisation, "n": n})
         return
     click.echo(f"{n:,} drawn as {randomisation}; publish before serving: {commitment}")
-
-
-def _decoded(path: Path, shape: Any) -> Any:
-    import msgspec
-
-    return msgspec.json.decode(path.read_bytes(), type=shape)
 
 
 def _hex(text: str) -> bytes:

@@ -139,3 +139,27 @@ def write_private(path: Path, document: object) -> None:
         raise ConfigError(message, hint="name another file")
     encoded = msgspec.json.format(msgspec.json.encode(document)) + b"\n"
     replace_file(path, encoded, mode=0o600)
+
+
+def decoded(path: Path, shape: Any) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        shape: what it must hold.
+
+    Returns:
+        The value.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    import msgspec
+
+    from stillwatch.errors import ConfigError
+
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=shape)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        message = f"{path}: not what is expected there: {error}"
+        raise ConfigError(message) from error

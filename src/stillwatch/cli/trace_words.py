@@ -10,6 +10,7 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
+    from stillwatch.trace.audit import DecoyAudit
     from stillwatch.trace.finding import Finding
 
 
@@ -70,3 +71,21 @@ def tell(findings: list[Finding], *, as_json: bool, out: Path | None) -> None:
     for found in findings:
         for line in finding_lines(found):
             click.echo(line)
+
+
+def tell_audit(audit: DecoyAudit, *, out: Path | None) -> None:
+    """Tell on the error stream what draws that nobody used came to, and write it for `verdict`.
+
+    Args:
+        audit: of one test.
+        out: the file to write, or None.
+    """
+    from stillwatch.record.disk import replace_file
+
+    click.echo(
+        f"{audit.n:,} wrong draws: rank p {audit.rank_p:.2g}, worst log10 p "
+        f"{audit.worst_log10_p:.2f}, {'as they should be' if audit.passed else 'TOO OFTEN SMALL'}",
+        err=True,
+    )
+    if out is not None:
+        replace_file(out, msgspec.json.format(msgspec.json.encode([audit])) + b"\n")
