@@ -160,9 +160,7 @@ class Asking:
         identity = identify(settings.suspect)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_settings(None)
-        stamp = PurposeStamp(
-            settings.purpose.purpose_id, identity.model, shown(identity.endpoint)
-        )
+        stamp = PurposeStamp(settings.purpose.purpose_id, identity.model, shown(identity.endpoint))
         with Journal.open(self.journal, fsync_interval_s=GROUP_S) as journal:
             return await ask_items(
                 self.items(),

@@ -111,9 +111,7 @@ def identity(*, outputs: Path, as_json: bool, out: Path | None, **how: Any) -> N
 @click.option("--exchanges", default=999, show_default=True, help="Of samples between the two.")
 @_SEED
 @finding_options
-def equality(
-    *, mine: Path, endpoint: Path, as_json: bool, out: Path | None, **how: Any
-) -> None:
+def equality(*, mine: Path, endpoint: Path, as_json: bool, out: Path | None, **how: Any) -> None:
     """Test whether an ENDPOINT's samples could be MINE: is it literally my model?
 
     Both hold several samples of an answer to each question, at the same settings.

@@ -60,11 +60,7 @@ def tell(findings: list[Finding], *, as_json: bool, out: Path | None) -> None:
         as_json: print them as JSON.
         out: the file to write, or None.
     """
-    from stillwatch.record.disk import replace_file
-
-    if out is not None:
-        encoded = msgspec.json.format(msgspec.json.encode(findings)) + b"\n"
-        replace_file(out, encoded)
+    write_findings(findings, out)
     if as_json:
         print_json(findings)
         return
@@ -89,3 +85,16 @@ def tell_audit(audit: DecoyAudit, *, out: Path | None) -> None:
     )
     if out is not None:
         replace_file(out, msgspec.json.format(msgspec.json.encode([audit])) + b"\n")
+
+
+def write_findings(findings: list[Finding], out: Path | None) -> None:
+    """Write findings where `verdict` and `bundle` read them.
+
+    Args:
+        findings: any number.
+        out: the file, or None for none.
+    """
+    from stillwatch.record.disk import replace_file
+
+    if out is not None:
+        replace_file(out, msgspec.json.format(msgspec.json.encode(findings)) + b"\n")

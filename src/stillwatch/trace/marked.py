@@ -1,5 +1,4 @@
-"""Does a text carry a mark? Any mark file, any tokenizer, wrong keys beside it; and whether a mark
-can be embedded at all.
+"""Does a text carry a mark, of any scheme and tokenizer? And can a mark be embedded at all?
 
 This is the test of a *text*: what a model of yours wrote, or what somebody claims that it wrote. A
 suspect that learned from marked text is tested by `radioactivity`, which weighs windows otherwise.
@@ -73,6 +72,7 @@ def find_marks(
     vocab_size: int,
     rng: np.random.Generator,
     n_decoys: int = 999,
+    n_repeated: int | None = None,
 ) -> list[MarkedText]:
     """Look for marks in a text.
 
@@ -82,6 +82,8 @@ def find_marks(
         vocab_size: size of the vocabulary.
         rng: draws the decoys' keys.
         n_decoys: decoy keys to try with the most suspicious mark (count).
+        n_repeated: look at the windows that the text repeats most, at least so many: what a student
+            learned it repeats; None looks at all, as for a text that carries the mark itself.
 
     Returns:
         One result a mark, most suspicious first.
@@ -94,25 +96,22 @@ def find_marks(
     if n_decoys < 0:
         reject("find_marks", "n_decoys", "at least 0", got=n_decoys)
     windows = _shared_windows(sequences, marks, vocab_size)
-    found = {
-        name: mark_finding(mark, windows[mark.context_width, mark.pad], vocab_size=vocab_size)
-        for name, mark in marks.items()
-    }
-    adjusted = holm_log10([_log10_p(one) for one in found.values()])
-    order = sorted(
-        zip(found, adjusted, strict=True), key=lambda pair: (_log10_p(found[pair[0]]), pair[0])
-    )
-    first = marks[order[0][0]]
-    decoys = np.array([
-        first.with_key(rng.bytes(32))
-        .score(windows[first.context_width, first.pad], vocab_size)
-        .log10_p
-        for _ in range(n_decoys)
-    ])
-    none = np.empty(0)
+    if n_repeated is not None:
+        windows = {shape: one.most_repeated(n_repeated) for shape, one in windows.items()}
+    test = "watermark" if n_repeated is None else "radioactivity-closed"
+    found = {}
+    for name, mark in marks.items():
+        scored = windows[mark.context_width, mark.pad]
+        found[name] = mark_finding(mark, scored, vocab_size=vocab_size, test=test)
+    holm = dict(zip(found, holm_log10([_log10_p(one) for one in found.values()]), strict=True))
+    names = sorted(found, key=lambda name: (_log10_p(found[name]), name))
+    best = marks[names[0]]
+    decoys = [best.with_key(rng.bytes(32)) for _ in range(n_decoys)]
+    scored = windows[best.context_width, best.pad]
+    told = np.array([decoy.score(scored, vocab_size).log10_p for decoy in decoys])
     return [
-        MarkedText(name, found[name], float(holm), decoys if place == 0 else none)
-        for place, (name, holm) in enumerate(order)
+        MarkedText(name, found[name], float(holm[name]), told if name == names[0] else told[:0])
+        for name in names
     ]
 
 
@@ -142,7 +141,7 @@ def mark_finding(
     )
 
 
-def try_embedding(  # noqa: PLR0913 - a generation has that many independent settings
+def try_embedding(
     mark: Mark,
     folder: Path,
     questions: Sequence[str],

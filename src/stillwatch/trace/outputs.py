@@ -240,13 +240,18 @@ def _converted(rows: Iterable[tuple[Origin, Mapping[str, Any]]]) -> Iterator[Sus
         try:
             yield msgspec.convert(told, SuspectOutput, strict=False)
         except msgspec.ValidationError as error:
-            message = f"{origin.file}:{origin.line}: the line must be an object with `answer`"
-            raise InvalidInputError(f"{message}: {error}", hint=_HINT) from error
+            where = f"{origin.file}:{origin.line}"
+            message = f"{where}: the line must be an object with `answer`: {error}"
+            raise InvalidInputError(message, hint=_HINT) from error
 
 
 def _logged(source: Source) -> Iterator[SuspectOutput]:
     options = ReadOptions(keyed_hash=KeyedHash.generate())
     request = ReadRequest((source.name,), options, strict=True, processes=1)
-    for batch in Reading(request).batches():
-        for exchange in from_batch(batch):
-            yield from outputs_of(exchange)
+    try:
+        for batch in Reading(request).batches():
+            for exchange in from_batch(batch):
+                yield from outputs_of(exchange)
+    except InvalidInputError as error:
+        hint = f"{_HINT}; `stillwatch logs describe` says what a log holds"
+        raise InvalidInputError(str(error), hint=hint) from error

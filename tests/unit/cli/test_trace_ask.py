@@ -56,9 +56,7 @@ def _stillwatch(*words: str) -> int:
     return int(left.value.code or 0)
 
 
-@pytest.mark.parametrize(
-    ("wire", "path"), [("openai.chat", "/v1"), ("anthropic.messages", "/v1")]
-)
+@pytest.mark.parametrize(("wire", "path"), [("openai.chat", "/v1"), ("anthropic.messages", "/v1")])
 def test_an_endpoint_is_asked_once(tmp_path, endpoint, capsys, wire, path):
     """Either wire gives outputs in the order of the questions; asked again it costs nothing."""
     url = endpoint.base_url if wire == "openai.chat" else endpoint.url + path
@@ -147,4 +145,5 @@ def test_kill_9_loses_no_answer(tmp_path):
         assert 0 == _stillwatch("ask", str(file))
         assert 24 == len(read_outputs(tmp_path / "m"))
         assert known >= 3
-        assert endpoint.counts().n_billed - before == 24 - known
+        # The one question under way when it was killed may be billed after `before` was read.
+        assert 24 - known <= endpoint.counts().n_billed - before <= 24 - known + 1

@@ -51,7 +51,7 @@ def expected_green_value(
 
     Example:
         >>> expected_green_value([1.0, 0.5, 0.01]).round(3).tolist()
-        [0.25, 0.449, 0.705]
+        [0.25, 0.47, 0.706]
     """
     p = _checked(probabilities)
     lift = np.expm1(delta)
