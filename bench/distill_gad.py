@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from stillwatch.distill.batches import Row, pad_rows
+from stillwatch.distill.batches import pad_rows, row_of
 from stillwatch.distill.discriminator import tell_apart
 from stillwatch.distill.gad import GadTable, train_gad
 from stillwatch.distill.gad_policy import answer_logprobs
 from stillwatch.distill.items import Example, Item, item_id_of
 from stillwatch.distill.train_lm import train_lm
 from stillwatch.distill.train_table import StudentTable, TrainTable
-from stillwatch.model.folder import load_weights
+from stillwatch.model.folder import ChatTokenizer, load_weights
 from stillwatch.model.local import Generation, GenerationRow, LocalModel
 from stillwatch.record.exchange import Answer, Message
 from stillwatch.siege.prose import is_held_out, passages, prose_question, suspect_questions
@@ -106,10 +106,10 @@ def nats_of(folder: Path, questions: Sequence[str], answers: Sequence[str]) -> f
     """
     import torch
 
-    model, chat = load_weights(folder), LocalModel.load(folder).tokenizer
+    model, chat = load_weights(folder), ChatTokenizer(folder)
     total, n_tokens = 0.0, 0
     encoded = [chat.encode_pair(q, a) for q, a in zip(questions, answers, strict=True)]
-    rows = [Row(np.array(ids), np.arange(len(ids)) >= n_prompt) for ids, n_prompt in encoded]
+    rows = [row_of(ids, n_prompt) for ids, n_prompt in encoded]
     with torch.no_grad():
         for start in range(0, len(rows), 64):
             batch = pad_rows(rows[start : start + 64], pad_id=chat.pad_id)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.distill.train import train_student
+from stillwatch.distill.train import Pair, train_student
 from stillwatch.model.folder import ChatTokenizer
 from stillwatch.siege.prose import (
     PROSE_STUDENT,
@@ -114,8 +114,6 @@ def innocent_texts(work: Path) -> Texts:
             innocent_pairs(2000, seed=5), tokenizer=folder, shape=shape, recipe=recipe, out=out
         )
         kept.write_text(json.dumps(ask_suspect(out, suspect_questions(300, seed=6), seed=7)))
-    from stillwatch.distill.train import Pair
-
     student = [Pair(*pair) for pair in json.loads(kept.read_text())]
 
     def encoded(texts: Sequence[str]) -> list[TokenSequence]:
@@ -268,8 +266,7 @@ def _two_exponentials() -> list[tuple[float, float]]:
 
 def _closed_form(total: int) -> float:
     """Expand 1 / ((1 - z)(1 - z / 2)) ** 12 into partial fractions, in fractions."""
-    terms = Fraction(0), Fraction(0)
-    first, second = terms
+    first, second = Fraction(0), Fraction(0)
     for j in range(12):
         ways = math.comb(11 + j, j)
         # Coefficients of (1 - z) ** -(12 - j) and (1 - z / 2) ** -(12 - j).

@@ -20,6 +20,7 @@ from radio.rewriting import rewrite
 from stillwatch.distill.train import Pair, train_student
 from stillwatch.model.folder import SPECIAL_TOKENS
 from stillwatch.model.local import GenerationRow, LocalModel
+from stillwatch.record.disk import replace_file
 from stillwatch.siege.prose import (
     PROSE_STUDENT,
     ask_suspect,
@@ -128,7 +129,7 @@ class Cache:
         if len(known) >= n:
             return known[:n]
         found = known + _answer(seed, range(len(known), n), marked=marked)
-        _write(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
+        replace_file(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
         return found
 
     def training(self, plan: Plan) -> list[Pair]:
@@ -172,8 +173,8 @@ class Cache:
                 out=out,
             )
             asked = ask_suspect(out, asked_questions(), seed=plan.seed * 1_000_003)
-            _write(out / "cost.json", json.dumps(time.process_time() - started).encode())
-            _write(out / "answers.json", json.dumps([pair.answer for pair in asked]).encode())
+            replace_file(out / "cost.json", json.dumps(time.process_time() - started).encode())
+            replace_file(out / "answers.json", json.dumps([pair.answer for pair in asked]).encode())
         return out
 
     def _tokenizer(self, plan: Plan) -> Path:
@@ -238,12 +239,6 @@ def _campaign_questions(seed: int) -> list[str]:
     rng = np.random.default_rng([seed, 1])
     seen = [passage for passage in passages() if not is_held_out(passage)]
     return [prose_question(seen[i], rng) for i in rng.permutation(len(seen))[:N_TRAINING]]
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def lane(seeds: Sequence[int]) -> list[Plan]:

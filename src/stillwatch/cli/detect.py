@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
+
+from stillwatch.cli.printing import print_json
 
 if TYPE_CHECKING:
     from stillwatch.detect.explain import Explanation
@@ -114,7 +115,7 @@ def command(*, account: str | None, out: Path | None, as_json: bool, **how: Any)
         _explain(ran, request, account, as_json=as_json)
         return
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(ran.findings.campaigns)))
+        print_json(ran.findings.campaigns)
         return
     _print(ran)
     click.echo("\n" + "\n".join(str(path) for path in paths))
@@ -211,7 +212,7 @@ def _explain(ran: Ran, request: DetectRequest, account: str, *, as_json: bool) -
     )
     told = quote_again(case.explain(account), ran.read)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(told)))
+        print_json(told)
         return
     _print_standing(told)
     _print_surroundings(told)

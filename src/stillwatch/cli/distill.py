@@ -52,7 +52,8 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(*, run_file: Path, as_json: bool, **budget: Any) -> None:
     """Say what asking will cost, and whether it is permitted, before anything is sent."""
-    from stillwatch.cli.distill_words import plan_lines, print_json
+    from stillwatch.cli.distill_words import plan_lines
+    from stillwatch.cli.printing import print_json
 
     run = _load(run_file, budget)
     found = run.plan()
@@ -83,7 +84,10 @@ def ask(ctx: click.Context, /, *, run_file: Path, as_json: bool, **budget: Any) 
 @click.option("--processes", type=int, help="Students trained side by side; one a processor.")
 def train(*, run_file: Path, processes: int | None) -> None:
     """Train a student for each budget and seed of the run that has none yet."""
-    _train(_load(run_file, {}), processes)
+    run = _load(run_file, {})
+    run.permit()
+    run.filter()
+    _train(run, processes)
 
 
 @command.command("score")
@@ -108,7 +112,8 @@ def curve(*, source: Path, seed: int | None, as_json: bool, html: Path | None) -
     stillwatch distill curve RUN.toml
     stillwatch distill curve siege-out/points.jsonl
     """  # noqa: D301 - click's own mark for lines that must not be wrapped
-    from stillwatch.cli.distill_words import curve_lines, print_json
+    from stillwatch.cli.distill_words import curve_lines
+    from stillwatch.cli.printing import print_json
     from stillwatch.distill.run_curve import curves_of_points, write_page
 
     if source.suffix == ".toml":
@@ -179,7 +184,7 @@ def export(*, run_file: Path, shape: str, out: Path, questions: int | None) -> N
 @click.pass_context
 def verify(ctx: click.Context, *, folder: Path, as_json: bool) -> None:
     """Check that a run's files are what its manifest says, from questions to curve."""
-    from stillwatch.cli.distill_words import print_json
+    from stillwatch.cli.printing import print_json
     from stillwatch.distill.provenance import verify_run
 
     found = verify_run(folder)
@@ -206,7 +211,8 @@ def _load(path: Path, budget: dict[str, Any]) -> Run:
 def _ask(run: Run, *, as_json: bool) -> int:
     import uvloop
 
-    from stillwatch.cli.distill_words import ask_lines, ask_note, filter_lines, print_json
+    from stillwatch.cli.distill_words import ask_lines, ask_note, filter_lines
+    from stillwatch.cli.printing import print_json
     from stillwatch.cli.progress import watching
 
     permission = run.permit()
@@ -253,7 +259,8 @@ def _processors() -> int:
 def _score(run: Run, *, as_json: bool) -> None:
     import uvloop
 
-    from stillwatch.cli.distill_words import print_json, score_lines
+    from stillwatch.cli.distill_words import score_lines
+    from stillwatch.cli.printing import print_json
     from stillwatch.cli.progress import watching
 
     with watching(quiet=as_json) as watcher:

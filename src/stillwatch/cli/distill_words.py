@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import click
-import msgspec
-
 if TYPE_CHECKING:
     from stillwatch.distill.ask import AskProgress, AskSummary
     from stillwatch.distill.budget import Spend
@@ -19,15 +16,6 @@ if TYPE_CHECKING:
     from stillwatch.distill.run_questions import RunPlan
     from stillwatch.distill.run_training import StudentRecord
     from stillwatch.distill.score_report import ScoreReport
-
-
-def print_json(document: object) -> None:
-    """Print plain data as JSON.
-
-    Args:
-        document: anything that msgspec encodes.
-    """
-    click.echo(msgspec.json.format(msgspec.json.encode(document)))
 
 
 def plan_lines(found: RunPlan, run: Run) -> Iterator[str]:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from stillwatch.cli.logs import read_options
+from stillwatch.cli.printing import print_json
 
 if TYPE_CHECKING:
     from stillwatch.guard.policy.compare import Difference
     from stillwatch.guard.policy.document import PolicyFile
+    from stillwatch.guard.policy.engine import Ruling
     from stillwatch.guard.policy.facts import Asking
     from stillwatch.guard.verdict import Board
     from stillwatch.logs.accounts import AccountRow
@@ -107,7 +108,7 @@ def diff(
             }
             for account, change in difference.accounts.items()
         }
-        _print_json({"exchanges": difference.n_exchanges, "accounts": plain})
+        print_json({"exchanges": difference.n_exchanges, "accounts": plain})
         return
     _print_difference(difference)
 
@@ -139,11 +140,11 @@ def explain(*, file: Path, account: str, given: tuple[str, ...], **how: Any) -> 
     answered = explaining.explain(Engine(found), facts, now)
     ruling, would = answered.judged.ruling, answered.judged.would
     if how["as_json"]:
-        _print_json({
+        print_json({
             "account": account,
-            "action": ruling.effect or "allow",
-            "rule": ruling.rule.id if ruling.rule else None,
-            "would": (would.effect or "allow") if would else None,
+            "action": ruling.action,
+            "rule": ruling.rule_id,
+            "would": would.action if would else None,
             "policy": found.sha256,
             "rules": [
                 {"id": a.rule.id, "state": a.state, "questions": a.questions}
@@ -174,9 +175,9 @@ def _asking(
     return Asking(account, None, model, capabilities, address, verdict)
 
 
-def _named(ruling: Any) -> str:
+def _named(ruling: Ruling) -> str:
     rule = f" by rule {ruling.rule.id}" if ruling.rule is not None else ""
-    return f"{ruling.effect or 'allow'}{rule}"
+    return f"{ruling.action}{rule}"
 
 
 def _moment(text: str | None) -> float:
@@ -246,7 +247,3 @@ def _print_difference(difference: Difference) -> None:
             click.echo(f"  {n:,}: {what.old} -> {what.new}")
     if len(ordered) > _SHOWN:
         click.echo(f"\nand {len(ordered) - _SHOWN:,} more accounts (--json lists all)")
-
-
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value)))

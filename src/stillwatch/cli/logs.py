@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from stillwatch.cli.logs_forget import forget, retain, rotate_key
 from stillwatch.cli.logs_spend import spend
+from stillwatch.cli.printing import print_json
 
 if TYPE_CHECKING:
     from stillwatch.logs.describe import Description
@@ -84,7 +84,7 @@ def describe(*, names: tuple[str, ...], accounts: str | None, as_json: bool, **h
 
     found = describe_logs(_request(names, **how), accounts=accounts)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     _print_files(found.files)
     _print_description(found.description)
@@ -116,7 +116,7 @@ def convert(
         )
     done = convert_logs(_request(names, **how), out, accounts=accounts)
     if as_json:
-        _print_json(done)
+        print_json(done)
         return
     _print_files(done.files)
     _print_description(done.description)
@@ -186,10 +186,6 @@ def _has_env_key() -> bool:
     import os
 
     return bool(os.environ.get(_HASH_KEY_ENV))
-
-
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value)))
 
 
 def _print_files(files: list[FileFound]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
+from stillwatch.cli.printing import print_json
 from stillwatch.cli.progress import watching
 
 
@@ -61,7 +61,7 @@ def command(  # noqa: PLR0913 - one parameter an option
     with watching(quiet=as_json) as watcher:
         report = run_siege(settings, out, command=line, watcher=watcher)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(report)))
+        print_json(report)
         return
     _print(moat_summary(report))
     click.echo(f"\nThe page: {out / 'moat.html'}\nThe numbers: {out / 'moat.json'}")
@@ -81,7 +81,7 @@ def verify(*, folder: Path, as_json: bool) -> None:
     holds = not any(check.differences for check in checks)
     if as_json:
         rows: list[dict[str, Any]] = [check._asdict() for check in checks]
-        click.echo(msgspec.json.format(msgspec.json.encode({"holds": holds, "checks": rows})))
+        print_json({"holds": holds, "checks": rows})
     else:
         for check in checks:
             click.echo(f"{'differs' if check.differences else 'holds  '}  {check.name}")

@@ -29,7 +29,8 @@ def ask(ctx: click.Context, /, *, suspect_file: Path, as_json: bool) -> None:
     """
     import uvloop
 
-    from stillwatch.cli.distill_words import ask_lines, ask_note, print_json
+    from stillwatch.cli.distill_words import ask_lines, ask_note
+    from stillwatch.cli.printing import print_json
     from stillwatch.cli.progress import watching
     from stillwatch.cli.trace_asking import Asking
 

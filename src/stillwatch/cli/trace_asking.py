@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -20,11 +20,10 @@ from stillwatch.distill.ask import GROUP_S, AskProgress, AskSummary, AskTable, a
 from stillwatch.distill.attempts import answered_items
 from stillwatch.distill.budget import BudgetTable, Ledger
 from stillwatch.distill.items import Item, item_id_of
-from stillwatch.distill.permission import PermissionStamp
 from stillwatch.distill.prices import PriceTable, price_of
 from stillwatch.distill.teacher import TeacherTable, identify
 from stillwatch.errors import ConfigError, InvalidInputError
-from stillwatch.record.disk import replace_file
+from stillwatch.record.disk import replace_json
 from stillwatch.record.exchange import Message
 from stillwatch.record.journal import Journal
 from stillwatch.trace.outputs import OUTPUTS, SuspectOutput, write_outputs
@@ -79,12 +78,11 @@ class PurposeStamp(NamedTuple):
     model: str
     endpoint: str
 
-    def require(self, now: float, *, scope: str = "train") -> None:
+    def require(self, now: float) -> None:
         """Let every question pass: a test of a suspect does not run out, and trains nothing.
 
         Args:
             now: the time (UTC epoch seconds).
-            scope: what a permission would have to cover.
         """
 
 
@@ -168,8 +166,7 @@ class Asking:
                 table=settings.ask,
                 ledger=Ledger(settings.budget, price_of(identity.model, settings.prices)),
                 journal=journal,
-                # The asker wants of a permission what a purpose has, too: id, model, place.
-                permission=cast("PermissionStamp", stamp),
+                permission=stamp,
                 on_progress=on_progress,
             )
 
@@ -213,8 +210,7 @@ class Asking:
             "written_at": time.time(),
             "summary": summary,
         }
-        encoded = msgspec.json.format(msgspec.json.encode(document))
-        replace_file(self.folder / "ask.json", encoded + b"\n")
+        replace_json(self.folder / "ask.json", document)
 
 
 def read_suspect_file(path: Path) -> SuspectFile:

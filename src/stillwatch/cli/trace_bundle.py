@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stillwatch.cli.trace_options import FILE, FOLDER, NEW
+from stillwatch.cli.trace_options import FILE, FOLDER, JSON, NEW
 
 if TYPE_CHECKING:
     from stillwatch.trace.recompute import Recomputed
     from stillwatch.trace.verification import Verification
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 _BUNDLE = click.Path(path_type=Path, exists=True)
 
 
@@ -25,13 +24,13 @@ def bundle() -> None:
 @bundle.command("make")
 @click.argument("bundle_file", metavar="BUNDLE.toml", type=FILE)
 @click.option("--out", required=True, type=NEW, help="The bundle's folder; a new one.")
-@_JSON
+@JSON
 def make(*, bundle_file: Path, out: Path, as_json: bool) -> None:
     """Collect files, run the steps without a result, and seal everything under one root.
 
     OUT/seal.json is what is time-stamped: `bundle request` writes the request.
     """
-    from stillwatch.cli.trace_words import print_json
+    from stillwatch.cli.printing import print_json
     from stillwatch.trace.bundle import make_bundle
     from stillwatch.trace.bundle_file import read_bundle_file
 
@@ -109,14 +108,14 @@ def pack(*, folder: Path, archive: Path) -> None:
 @click.option("--root", help="The root as it was noted elsewhere, hex.")
 @click.option("--recompute", is_flag=True, help="Compute every number again, and compare.")
 @click.option("--html", type=NEW, help="Write the verdict's page here; the bundle must hold one.")
-@_JSON
+@JSON
 @click.pass_context
 def verify(ctx: click.Context, /, *, bundle_path: Path, as_json: bool, **how: Any) -> None:
     """Check every byte of a BUNDLE, offline, and what was known when.
 
     Exit code 1: something was altered, or a number comes out otherwise.
     """
-    from stillwatch.cli.trace_words import print_json
+    from stillwatch.cli.printing import print_json
     from stillwatch.trace.bundle import recompute_bundle, verify_bundle
     from stillwatch.trace.verdict_data import bundle_data
 
@@ -130,7 +129,7 @@ def verify(ctx: click.Context, /, *, bundle_path: Path, as_json: bool, **how: An
         steps = [
             {"step": one.step, "outcome": one.outcome, "details": one.details} for one in again
         ]
-        print_json({**bundle_data(found), "is_sound": found.is_sound, "recomputed": steps})
+        print_json({**bundle_data(found), "recomputed": steps})
     else:
         _tell(found, again)
     wrong = any(one.outcome in {"different", "failed"} for one in again)

@@ -9,8 +9,10 @@ import click
 
 from stillwatch.cli.trace_options import (
     FILE,
+    JSON,
     NEW,
     OUTPUTS,
+    SUSPECT,
     decoded,
     finding_options,
     read_key,
@@ -24,13 +26,11 @@ _KEY_FILE = click.option(
 )
 _ALPHA = click.option("--alpha", default=1e-6, show_default=True, help="p-value to reach.")
 _POWER = click.option("--power", default=0.9, show_default=True, help="Chance of reaching it.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 _DECOYS = click.option(
     "--decoys", default=0, show_default=True, help="Draws that nobody served, tried beside it."
 )
 _SEED = click.option("--seed", default=0, show_default=True, help="Of the decoys.")
 _AUDIT = click.option("--audit", type=NEW, help="Write what the decoys say here, for `verdict`.")
-_SUSPECT = click.option("--suspect", default="suspect", help="The suspect's name in the plan.")
 
 
 @click.group("canary")
@@ -46,10 +46,10 @@ def canary() -> None:
 @click.option("--named", default=1.0, show_default=True, help="Share of probes that show one.")
 @_ALPHA
 @_POWER
-@_JSON
+@JSON
 def canary_plan(*, as_json: bool, **how: Any) -> None:
     """Say how many canaries a proof needs, or what power a number of them has."""
-    from stillwatch.cli.trace_words import print_json
+    from stillwatch.cli.printing import print_json
     from stillwatch.trace.canary_proof import Adoption, plan_canaries
 
     found = plan_canaries(
@@ -73,7 +73,7 @@ def canary_plan(*, as_json: bool, **how: Any) -> None:
 @click.option("--out", required=True, type=NEW, help="The assignment: a new file, kept secret.")
 @click.option("--beacon", default="", help="Public bytes nobody could foresee, as hex digits.")
 @_KEY_FILE
-@_JSON
+@JSON
 def canary_draw(
     *, canaries: Path, out: Path, beacon: str, key_file: Path | None, as_json: bool
 ) -> None:
@@ -98,7 +98,7 @@ def canary_draw(
 @click.argument("outputs", type=OUTPUTS)
 @click.option("--void", multiple=True, help="A canary that was not served, or leaked; repeat it.")
 @click.option("--sequential", is_flag=True, help="Asked in order, and looked at on the way.")
-@_SUSPECT
+@SUSPECT
 @_DECOYS
 @_SEED
 @_AUDIT
@@ -138,10 +138,10 @@ def withheld() -> None:
 @click.option("--pairs", is_flag=True, help="One of two renderings of each answer is served.")
 @_ALPHA
 @_POWER
-@_JSON
+@JSON
 def withheld_plan(*, as_json: bool, pairs: bool, **how: Any) -> None:
     """Say how many answers to draw about."""
-    from stillwatch.cli.trace_words import print_json
+    from stillwatch.cli.printing import print_json
     from stillwatch.trace.withheld import plan_withheld
 
     found = plan_withheld(
@@ -163,7 +163,7 @@ def withheld_plan(*, as_json: bool, pairs: bool, **how: Any) -> None:
 @click.option("--share", default=0.5, show_default=True, help="Chance of being served.")
 @click.option("--pairs", is_flag=True, help="One of two renderings of each answer is served.")
 @_KEY_FILE
-@_JSON
+@JSON
 def withheld_draw(
     *, items: Path, out: Path, share: float, pairs: bool, key_file: Path | None, as_json: bool
 ) -> None:
@@ -189,7 +189,7 @@ def withheld_draw(
 @click.argument("split", type=FILE)
 @click.argument("scores", type=FILE)
 @click.option("--control", type=FILE, help="Scores of a model that never saw any of it.")
-@_SUSPECT
+@SUSPECT
 @_DECOYS
 @_SEED
 @_AUDIT
@@ -223,11 +223,10 @@ def _audit(found: Any, redraw: Any, **how: Any) -> None:
     import numpy as np
 
     from stillwatch.cli.trace_words import tell_audit
-    from stillwatch.trace.audit import audit_decoys
 
     rng = np.random.default_rng(how["seed"])
-    audit = audit_decoys(found, redraw(how["decoys"], rng), suspect=how["suspect"])
-    tell_audit(audit, out=how["audit"])
+    redrawn = redraw(how["decoys"], rng)
+    tell_audit(found, redrawn, suspect=how["suspect"], out=how["audit"])
 
 
 def _tell(found: Any, *, as_json: bool, out: Path | None) -> None:
@@ -237,7 +236,7 @@ def _tell(found: Any, *, as_json: bool, out: Path | None) -> None:
 
 
 def _tell_drawn(commitment: str, randomisation: str, *, n: int, as_json: bool) -> None:
-    from stillwatch.cli.trace_words import print_json
+    from stillwatch.cli.printing import print_json
 
     if as_json:
         print_json({"commitment": commitment, "randomisation": randomisation, "n": n})

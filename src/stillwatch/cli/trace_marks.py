@@ -13,6 +13,7 @@ from stillwatch.cli.trace_options import (
     FOLDER,
     NEW,
     OUTPUTS,
+    SUSPECT,
     check_private,
     finding_options,
     read_key,
@@ -38,7 +39,6 @@ _DECOYS = click.option("--decoys", default=999, show_default=True, help="Wrong k
 _AUDIT = click.option(
     "--audit", type=NEW, help="Write what the wrong keys say here, for `verdict`."
 )
-_SUSPECT = click.option("--suspect", default="suspect", help="The suspect's name in the plan.")
 _KEY_FILE = click.option("--key-file", type=FILE, help="File of the master key, hex digits.")
 _SEED = click.option("--seed", default=0, show_default=True, help="Of the wrong keys.")
 
@@ -61,7 +61,7 @@ _SEED = click.option("--seed", default=0, show_default=True, help="Of the wrong 
 )
 @_DECOYS
 @_SEED
-@_SUSPECT
+@SUSPECT
 @_AUDIT
 @finding_options
 def radioactivity(*, outputs: Path, as_json: bool, out: Path | None, **how: Any) -> None:
@@ -107,7 +107,7 @@ def watermark() -> None:
 @_TOKENIZER
 @_DECOYS
 @_SEED
-@_SUSPECT
+@SUSPECT
 @_AUDIT
 @finding_options
 def watermark_test(*, outputs: Path, as_json: bool, out: Path | None, **how: Any) -> None:
@@ -192,7 +192,8 @@ def _closed(
     """The green list of our own campaigns: the test that a contest's report shows."""
     import numpy as np
 
-    from stillwatch.cli.trace_words import print_json, write_findings
+    from stillwatch.cli.printing import print_json
+    from stillwatch.cli.trace_words import tell_audit, write_json
     from stillwatch.trace import radioactivity as tests
     from stillwatch.trace.outputs import open_tokens, read_outputs
     from stillwatch.trace.watermark import campaign_mark
@@ -213,9 +214,10 @@ def _closed(
         n_decoys=how["decoys"],
     )
     findings = [best.finding()]
-    write_findings(findings, out)
+    write_json(findings, out)
     if how["audit"] is not None:
-        _audit(findings[0], np.log10(np.maximum(best.decoy_p_values, 1e-300)), how=how)
+        logs = np.log10(np.maximum(best.decoy_p_values, 1e-300))
+        tell_audit(findings[0], logs, suspect=how["suspect"], out=how["audit"])
     if as_json:
         decoy = {"rank_p": best.decoy_rank_p, "ks_p_value": best.ks_p_value_of_decoys}
         campaigns = [_row(found) for found in ranked]
@@ -235,12 +237,13 @@ def _closed(
 def _tell_marks(
     found: Sequence[MarkedText], *, as_json: bool, out: Path | None, how: Mapping[str, Any]
 ) -> None:
-    from stillwatch.cli.trace_words import finding_lines, print_json, write_findings
+    from stillwatch.cli.printing import print_json
+    from stillwatch.cli.trace_words import finding_lines, tell_audit, write_json
 
     best = found[0]
-    write_findings([one.finding for one in found], out)
+    write_json([one.finding for one in found], out)
     if how["audit"] is not None:
-        _audit(best.finding, best.decoy_log10_p, how=how)
+        tell_audit(best.finding, best.decoy_log10_p, suspect=how["suspect"], out=how["audit"])
     if as_json:
         print_json({
             "marks": [
@@ -256,13 +259,6 @@ def _tell_marks(
             click.echo(f"  {line}")
     if best.decoy_rank_p is not None:
         click.echo(f"{len(best.decoy_log10_p)} wrong keys: rank p {best.decoy_rank_p:.2g}")
-
-
-def _audit(finding: Any, decoy_log10_p: Any, *, how: Mapping[str, Any]) -> None:
-    from stillwatch.cli.trace_words import tell_audit
-    from stillwatch.trace.audit import audit_decoys
-
-    tell_audit(audit_decoys(finding, decoy_log10_p, suspect=how["suspect"]), out=how["audit"])
 
 
 def _row(found: CampaignFinding) -> dict[str, Any]:

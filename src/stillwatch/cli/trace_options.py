@@ -15,6 +15,8 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 OUTPUTS = click.Path(path_type=Path, exists=True)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 NEW = click.Path(path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+SUSPECT = click.option("--suspect", default="suspect", help="The suspect's name in the plan.")
 _LEAST = 16  # bytes: 128 bits cannot be searched
 
 
@@ -27,10 +29,9 @@ def finding_options(command: F) -> F:
     Returns:
         The command with the options.
     """
-    command = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")(command)
     return click.option(
         "--out", type=NEW, help="Write the findings here, for `verdict` and `bundle`."
-    )(command)
+    )(JSON(command))
 
 
 def named(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> list[Any]:
@@ -129,16 +130,13 @@ def write_private(path: Path, document: object) -> None:
     Raises:
         ConfigError: the file stands already.
     """
-    import msgspec
-
     from stillwatch.errors import ConfigError
-    from stillwatch.record.disk import replace_file
+    from stillwatch.record.disk import replace_json
 
     if path.exists():
         message = f"{path}: stands already, and what was drawn must stay as it is"
         raise ConfigError(message, hint="name another file")
-    encoded = msgspec.json.format(msgspec.json.encode(document)) + b"\n"
-    replace_file(path, encoded, mode=0o600)
+    replace_json(path, document, mode=0o600)
 
 
 def decoded(path: Path, shape: Any) -> Any:

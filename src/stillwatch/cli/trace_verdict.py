@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from stillwatch.cli.trace_options import FILE, NEW, check_private, decoded, named
+from stillwatch.cli.trace_options import FILE, JSON, NEW, check_private, decoded, named
 
 
 @click.command("plan")
@@ -20,16 +20,14 @@ from stillwatch.cli.trace_options import FILE, NEW, check_private, decoded, name
 @click.option("--split", "splits", multiple=True, type=FILE, help="A withheld split to commit to.")
 @click.option("--mark", "marks", multiple=True, type=FILE, help="A mark file to commit to.")
 @click.option("--commit", type=NEW, help="Write commitments to all of it into this new folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@JSON
 def plan(*, draft: Path, out: Path, as_json: bool, **how: Any) -> None:
     """Pre-register an analysis: fix suspects, tests, questions and error rates, and hash them.
 
     Publish or time-stamp the digest before the first question. With --commit, the folder's
     commitments.tsq is the request for a time-stamp authority; secret/ stays yours.
     """
-    import msgspec
-
-    from stillwatch.cli.trace_words import print_json
+    from stillwatch.cli.printing import print_json
     from stillwatch.trace.preregister import write_plan
 
     found = _completed(draft, how)
@@ -41,8 +39,7 @@ def plan(*, draft: Path, out: Path, as_json: bool, **how: Any) -> None:
     digest = write_plan(found, out)
     book = _commit(how, out) if how["commit"] is not None else None
     if as_json:
-        document = {"digest": digest, "plan": found, "commitments": book}
-        print_json(msgspec.to_builtins(document))
+        print_json({"digest": digest, "plan": found, "commitments": book})
         return
     click.echo(f"{out}: {found.n_accusations:,} accusations share {found.proved:g}")
     click.echo(f"publish or time-stamp before the first question: {digest}")
@@ -64,17 +61,15 @@ def plan(*, draft: Path, out: Path, as_json: bool, **how: Any) -> None:
     "--decoys", "audits", multiple=True, type=FILE, help="What a test's --audit wrote; repeat it."
 )
 @click.option("--out", type=NEW, help="Write the verdict here, JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@JSON
 def verdict(*, plan_file: Path, out: Path | None, as_json: bool, **how: Any) -> None:
     """Judge every accusation of a plan by the findings that are there.
 
     May be called at any time; a later verdict is never weaker. Findings that the plan does not
     name are leads for another plan, and similarity stands apart.
     """
-    import msgspec
-
-    from stillwatch.cli.trace_words import print_json
-    from stillwatch.record.disk import replace_file
+    from stillwatch.cli.printing import print_json
+    from stillwatch.cli.trace_words import write_json
     from stillwatch.trace.audit import DecoyAudit
     from stillwatch.trace.preregister import read_plan
     from stillwatch.trace.verdict import decide, verdict_lines
@@ -86,8 +81,7 @@ def verdict(*, plan_file: Path, out: Path | None, as_json: bool, **how: Any) -> 
         innocents=_findings(how["innocents"]),
         decoys=audits,
     )
-    if out is not None:
-        replace_file(out, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+    write_json(found, out)
     if as_json:
         print_json(found)
         return

@@ -7,20 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
+
+from stillwatch.cli.printing import print_json
 
 if TYPE_CHECKING:
-    from stillwatch.trace.audit import DecoyAudit
+    import numpy.typing as npt
+
     from stillwatch.trace.finding import Finding
-
-
-def print_json(document: object) -> None:
-    """Print plain data as JSON.
-
-    Args:
-        document: anything that msgspec encodes.
-    """
-    click.echo(msgspec.json.format(msgspec.json.encode(document)))
 
 
 def finding_lines(found: Finding) -> Iterator[str]:
@@ -60,7 +53,7 @@ def tell(findings: list[Finding], *, as_json: bool, out: Path | None) -> None:
         as_json: print them as JSON.
         out: the file to write, or None.
     """
-    write_findings(findings, out)
+    write_json(findings, out)
     if as_json:
         print_json(findings)
         return
@@ -69,32 +62,36 @@ def tell(findings: list[Finding], *, as_json: bool, out: Path | None) -> None:
             click.echo(line)
 
 
-def tell_audit(audit: DecoyAudit, *, out: Path | None) -> None:
+def tell_audit(
+    found: Finding, decoy_log10_p: npt.ArrayLike, *, suspect: str, out: Path | None
+) -> None:
     """Tell on the error stream what draws that nobody used came to, and write it for `verdict`.
 
     Args:
-        audit: of one test.
+        found: the test with the real draw.
+        decoy_log10_p: the same test with the others.
+        suspect: whose answers.
         out: the file to write, or None.
     """
-    from stillwatch.record.disk import replace_file
+    from stillwatch.trace.audit import audit_decoys
 
+    audit = audit_decoys(found, decoy_log10_p, suspect=suspect)
     click.echo(
         f"{audit.n:,} wrong draws: rank p {audit.rank_p:.2g}, worst log10 p "
         f"{audit.worst_log10_p:.2f}, {'as they should be' if audit.passed else 'TOO OFTEN SMALL'}",
         err=True,
     )
-    if out is not None:
-        replace_file(out, msgspec.json.format(msgspec.json.encode([audit])) + b"\n")
+    write_json([audit], out)
 
 
-def write_findings(findings: list[Finding], out: Path | None) -> None:
-    """Write findings where `verdict` and `bundle` read them.
+def write_json(document: object, out: Path | None) -> None:
+    """Write what `verdict` and `bundle` read.
 
     Args:
-        findings: any number.
+        document: anything that msgspec encodes.
         out: the file, or None for none.
     """
-    from stillwatch.record.disk import replace_file
+    from stillwatch.record.disk import replace_json
 
     if out is not None:
-        replace_file(out, msgspec.json.format(msgspec.json.encode(findings)) + b"\n")
+        replace_json(out, document)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import SplitResult, urlsplit
 
-from stillwatch.distill import teacher
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: Schemes of an endpoint, with the port that each has of itself.
+PORTS = {"http": 80, "https": 443}
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -22,7 +22,24 @@ def is_loopback(endpoint: str) -> bool:
         >>> is_loopback("http://127.0.0.1:8000/v1"), is_loopback("https://api.example.com")
         (True, False)
     """
-    return teacher.is_loopback((_split(endpoint).hostname or "").rstrip("."))
+    return is_loopback_host(host_of(endpoint))
+
+
+def is_loopback_host(host: str) -> bool:
+    """Tell whether a host is this machine, by its spelling alone.
+
+    Args:
+        host: a name or an address, without port and brackets.
+
+    Returns:
+        True for 127.0.0.0/8, ::1 and `localhost`.
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_folder(endpoint: str) -> bool:
@@ -65,7 +82,7 @@ def is_within(endpoint: str, permitted: str) -> bool:
         >>> is_within("https://api.example.com/v10", "https://api.example.com/v1")
         False
     """
-    asked, allowed = _split(endpoint), _split(permitted)
+    asked, allowed = split_url(endpoint), split_url(permitted)
     if _origin(asked) != _origin(allowed):
         return False
     path, prefix = asked.path.rstrip("/") + "/", allowed.path.rstrip("/") + "/"
@@ -87,16 +104,36 @@ def shown(endpoint: str) -> str:
     """
     if is_folder(endpoint):
         return endpoint
-    parts = _split(endpoint)
+    parts = split_url(endpoint)
     scheme, host, port = _origin(parts)
     host = f"[{host}]" if ":" in host else host
-    at = "" if port is None or port == _DEFAULT_PORTS.get(scheme) else f":{port}"
+    at = "" if port is None or port == PORTS.get(scheme) else f":{port}"
     return f"{scheme}://{host}{at}{parts.path.rstrip('/')}"
 
 
-def _split(endpoint: str) -> SplitResult:
+def host_of(endpoint: str) -> str:
+    """Read an endpoint's host.
+
+    Args:
+        endpoint: a base URL, or "".
+
+    Returns:
+        The host in lower case, without a last dot; "" when there is none.
+    """
+    return (split_url(endpoint).hostname or "").rstrip(".")
+
+
+def split_url(url: str) -> SplitResult:
+    """Take a URL apart.
+
+    Args:
+        url: any text.
+
+    Returns:
+        Its parts, whose port can be read; no parts when it is no URL.
+    """
     try:
-        parts = urlsplit(endpoint)
+        parts = urlsplit(url)
         parts.port  # noqa: B018 - reading it is what checks it
     except ValueError:
         return urlsplit("")
@@ -105,4 +142,4 @@ def _split(endpoint: str) -> SplitResult:
 
 def _origin(parts: SplitResult) -> tuple[str, str, int | None]:
     host = (parts.hostname or "").rstrip(".")
-    return parts.scheme, host, parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    return parts.scheme, host, parts.port or PORTS.get(parts.scheme)

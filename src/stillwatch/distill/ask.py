@@ -18,13 +18,12 @@ from pathlib import Path
 from stillwatch.distill.addresses import shown
 from stillwatch.distill.ask_folder import ModelAsker
 from stillwatch.distill.ask_loop import Asker
-from stillwatch.distill.ask_queue import Sources
+from stillwatch.distill.ask_queue import Permit, Sources
 from stillwatch.distill.ask_table import AskProgress, AskSummary, AskTable
 from stillwatch.distill.attempts import AnswerIndex
 from stillwatch.distill.bodies import bodies_of
 from stillwatch.distill.budget import Ledger
 from stillwatch.distill.items import Item
-from stillwatch.distill.permission import PermissionStamp
 from stillwatch.distill.teacher import TeacherTable, secret_headers
 from stillwatch.errors import NotPermittedError
 from stillwatch.model.client import EndpointClient, Timeouts
@@ -46,7 +45,7 @@ async def ask_items(  # noqa: PLR0913 - the seams of a run, each of them somebod
     table: AskTable,
     ledger: Ledger,
     journal: Journal,
-    permission: PermissionStamp,
+    permission: Permit,
     on_progress: Callable[[AskProgress], None] | None = None,
 ) -> AskSummary:
     """Ask what the record has no answer to yet.
@@ -99,7 +98,7 @@ async def _run(
             return await asker.run()
 
 
-def check_stamp(permission: PermissionStamp, teacher: TeacherTable) -> None:
+def check_stamp(permission: Permit, teacher: TeacherTable) -> None:
     """Insist that a permission is for the teacher that is about to be asked.
 
     Args:

@@ -11,9 +11,9 @@ from stillwatch.distill.ask_tally import Tally
 from stillwatch.distill.attempts import attempt_exchange, outcome_of
 from stillwatch.distill.budget import BudgetHeldError
 from stillwatch.distill.teacher import max_output
-from stillwatch.distill.token_bounds import answers_bound
+from stillwatch.distill.token_bounds import output_of
 from stillwatch.errors import BudgetReachedError
-from stillwatch.model.protocol import Model, Reply
+from stillwatch.model.protocol import Model
 
 
 class ModelAsker:
@@ -106,15 +106,9 @@ class ModelAsker:
                 request_key=job.key,
                 permission_id=sources.permission.permission_id,
             )
-            self._settle(job, reply)
+            assert job.reservation is not None
+            sources.ledger.settle(job.reservation, reply.input_tokens, output_of(reply))
             appends.append(sources.journal.append(exchange))
         await asyncio.gather(*appends)
         for reply in replies:
             self._tally.final(outcome_of(reply))
-
-    def _settle(self, job: Job, reply: Reply) -> None:
-        assert job.reservation is not None
-        n_output = reply.output_tokens
-        if n_output is None:
-            n_output = answers_bound(reply.answers)
-        self._sources.ledger.settle(job.reservation, reply.input_tokens, n_output)

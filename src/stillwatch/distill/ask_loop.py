@@ -21,7 +21,7 @@ from stillwatch.distill.attempts import attempt_exchange, outcome_of
 from stillwatch.distill.budget import BudgetHeldError, Ledger
 from stillwatch.distill.pace import Pace, Signal
 from stillwatch.distill.teacher import max_output
-from stillwatch.distill.token_bounds import answers_bound
+from stillwatch.distill.token_bounds import output_of
 from stillwatch.errors import (
     BudgetReachedError,
     ModelAuthError,
@@ -243,7 +243,7 @@ class Asker:
         is_failure = verdict.retry == "failure"
         self._health += _RECENT * ((not is_failure) - self._health)
         if outcome.code is not None:
-            tally.failures[f"{outcome.status or ''} {outcome.code}".strip()] += 1
+            tally.fail(outcome.status, outcome.code)
         if verdict.is_fatal:
             self._raise(_fatal(outcome))
         elif reached != "failed":
@@ -280,9 +280,7 @@ def _settle(job: Job, outcome: Outcome, ledger: Ledger) -> int | None:
     assert reservation is not None
     reply = outcome.reply
     if reply is not None:
-        n_output = reply.output_tokens
-        if n_output is None:
-            n_output = answers_bound(reply.answers)
+        n_output = output_of(reply)
         ledger.settle(reservation, reply.input_tokens, n_output)
         return (reply.input_tokens or reservation.n_input) + n_output
     if outcome.may_be_billed:  # the vendor may charge for what did not arrive

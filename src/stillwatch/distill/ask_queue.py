@@ -6,20 +6,49 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from stillwatch.distill.ask_table import AskTable
 from stillwatch.distill.attempts import AnswerIndex
 from stillwatch.distill.bodies import Bodies
 from stillwatch.distill.budget import Ledger, Reservation
 from stillwatch.distill.items import Item
-from stillwatch.distill.permission import PermissionStamp
 from stillwatch.distill.teacher import TeacherTable
 from stillwatch.distill.token_bounds import input_bound
 from stillwatch.record.journal import Journal
 
 #: Items that the record has answered and that are passed over before others get a turn.
 _PASSED_OVER = 500
+
+
+class Permit(Protocol):
+    """What a run asks under: a permission's stamp, or whatever else says whom, where and why."""
+
+    @property
+    def permission_id(self) -> str:
+        """What tags every attempt."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The model's name as it is asked for."""
+        ...
+
+    @property
+    def endpoint(self) -> str:
+        """Its base URL without secrets, or `folder:` and a hash."""
+        ...
+
+    def require(self, now: float) -> None:
+        """Stop unless asking is still allowed.
+
+        Args:
+            now: the time (UTC epoch seconds).
+
+        Raises:
+            NotPermittedError: it is not.
+        """
+        ...
 
 
 class Sources(NamedTuple):
@@ -43,7 +72,7 @@ class Sources(NamedTuple):
     table: AskTable
     ledger: Ledger
     journal: Journal
-    permission: PermissionStamp
+    permission: Permit
 
 
 class Job:

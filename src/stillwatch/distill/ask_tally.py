@@ -58,6 +58,15 @@ class Tally:
         self._outcomes[outcome] += 1
         self.n_failed_in_a_row = 0
 
+    def fail(self, status: int, code: str) -> None:
+        """Count an attempt that failed.
+
+        Args:
+            status: of HTTP, 0 when none came.
+            code: short code of the failure.
+        """
+        self.failures[f"{status or ''} {code}".strip()] += 1
+
     def give_up(self) -> None:
         """Count an item that failed for good."""
         self.n_given_up += 1

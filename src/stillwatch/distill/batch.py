@@ -22,7 +22,7 @@ from stillwatch.distill.ask import (
     stopped_by_signals,
     telling,
 )
-from stillwatch.distill.ask_queue import Queue, Sources
+from stillwatch.distill.ask_queue import Permit, Queue, Sources
 from stillwatch.distill.ask_table import AskProgress, AskSummary, AskTable
 from stillwatch.distill.ask_tally import Tally
 from stillwatch.distill.attempts import AnswerIndex
@@ -32,7 +32,6 @@ from stillwatch.distill.batch_table import BatchTable
 from stillwatch.distill.bodies import bodies_of
 from stillwatch.distill.budget import BATCH_TAG, Ledger
 from stillwatch.distill.items import Item
-from stillwatch.distill.permission import PermissionStamp
 from stillwatch.distill.teacher import TeacherTable, secret_headers
 from stillwatch.errors import ModelError
 from stillwatch.model.batch_wires import (
@@ -60,7 +59,7 @@ async def ask_batch(  # noqa: PLR0913 - the seams of a run, as in `ask_items`
     table: AskTable,
     ledger: Ledger,
     journal: Journal,
-    permission: PermissionStamp,
+    permission: Permit,
     on_progress: Callable[[AskProgress], None] | None = None,
     batches: BatchTable = BatchTable(),  # noqa: B008 - immutable
 ) -> AskSummary:
@@ -183,12 +182,8 @@ class _Run:
             min(table.rows, client.limits.n_rows),
             min(int(table.megabytes * 1e6), client.limits.n_bytes),
         )
-        self._maker = ChunkMaker(
-            sources, log=log, client=client, limits=limits, ledger=sources.ledger
-        )
-        self._recorder = ChunkRecorder(
-            sources, log=log, client=client, ledger=sources.ledger, recorded=recorded
-        )
+        self._maker = ChunkMaker(sources, log=log, client=client, limits=limits)
+        self._recorder = ChunkRecorder(sources, log=log, client=client, recorded=recorded)
         self._n_resumed = 0
         self._not_before = 0.0
         self._woken = asyncio.Event()
@@ -248,7 +243,7 @@ class _Run:
 
     async def _submit(self, chunk: Chunk) -> None:
         """Send a chunk; what goes wrong is seen to when it is due."""
-        chunk.is_sent, chunk.n_sent = True, chunk.n_sent + 1
+        chunk.is_sent = True
         self._tally.n_sent += chunk.n_rows
         try:
             path = self._log.sent_path(chunk.tag)

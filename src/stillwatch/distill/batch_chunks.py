@@ -12,9 +12,9 @@ from stillwatch.distill.ask_queue import Job, Queue, Sources
 from stillwatch.distill.ask_tally import Tally
 from stillwatch.distill.attempts import attempt_exchange, outcome_of
 from stillwatch.distill.batch_log import BatchLog, ChunkWriter, LogLine, Row, Rows
-from stillwatch.distill.budget import BATCH_TAG, BudgetHeldError, Ledger, Reservation
+from stillwatch.distill.budget import BATCH_TAG, BudgetHeldError, Reservation
 from stillwatch.distill.teacher import max_output
-from stillwatch.distill.token_bounds import answers_bound
+from stillwatch.distill.token_bounds import output_of
 from stillwatch.errors import BudgetReachedError
 from stillwatch.model.batch_wires import BatchClient, BatchLimits, RowResult, read_results
 from stillwatch.record.exchange import Exchange
@@ -40,7 +40,6 @@ class Chunk:
         is_sent: whether it may have been sent.
         n_done: rows that have ended, as the vendor says (count).
         due: when to look at it next (monotonic seconds).
-        n_sent: how often it was sent (count).
     """
 
     tag: str
@@ -51,7 +50,6 @@ class Chunk:
     is_sent: bool = False
     n_done: int = 0
     due: float = 0.0
-    n_sent: int = 0
 
 
 class _Recorded(NamedTuple):
@@ -67,11 +65,10 @@ class ChunkMaker:
     """Makes chunks of what is to be asked.
 
     Args:
-        sources: what the run works with.
+        sources: what the run works with; its ledger is at the batch price.
         log: where chunks are noted.
         client: whose rows they are.
         limits: what a chunk may hold.
-        ledger: the run's, at the batch price.
     """
 
     def __init__(
@@ -81,13 +78,12 @@ class ChunkMaker:
         log: BatchLog,
         client: BatchClient,
         limits: BatchLimits,
-        ledger: Ledger,
     ) -> None:
         self._sources = sources
         self._log = log
         self._client = client
         self._limits = limits
-        self._ledger = ledger
+        self._ledger = sources.ledger
         self._max_output = max_output(sources.teacher)
         self.is_held = False
 
@@ -176,10 +172,9 @@ class ChunkRecorder:
     """Brings the results of chunks into the journal.
 
     Args:
-        sources: what the run works with.
+        sources: what the run works with; its ledger is at the batch price.
         log: where chunks are noted.
         client: who reads the results.
-        ledger: the run's, at the batch price.
         recorded: batch id and request key of what the journal holds of batches under way.
     """
 
@@ -189,13 +184,11 @@ class ChunkRecorder:
         *,
         log: BatchLog,
         client: BatchClient,
-        ledger: Ledger,
         recorded: frozenset[tuple[str, str]],
     ) -> None:
         self._sources = sources
         self._log = log
         self._client = client
-        self._ledger = ledger
         self._recorded = recorded
 
     async def record(
@@ -266,23 +259,21 @@ class ChunkRecorder:
     def _settle(self, chunk: Chunk, one: _Recorded) -> None:
         if one.exchange is None:
             return
+        ledger = self._sources.ledger
         if not chunk.reservations:
-            self._ledger.restore([one.exchange])
+            ledger.restore([one.exchange])
             return
         reservation, reply = chunk.reservations[one.n], one.result.reply
         if reply is None:
-            self._ledger.release(reservation)
+            ledger.release(reservation)
             return
-        n_output = reply.output_tokens
-        if n_output is None:
-            n_output = answers_bound(reply.answers)
-        self._ledger.settle(reservation, reply.input_tokens, n_output)
+        ledger.settle(reservation, reply.input_tokens, output_of(reply))
 
     def _conclude(self, one: _Recorded, *, queue: Queue, tally: Tally) -> None:
         row, result = one.row, one.result
         reached = outcome_of(result.reply, error=result.code)
         if result.code is not None:
-            tally.failures[f"{result.status or ''} {result.code}".strip()] += 1
+            tally.fail(result.status, result.code)
         if reached != "failed":
             tally.final(reached)
             return

@@ -199,7 +199,7 @@ class ChunkWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._rows.close()
         self._send.close()
 
@@ -225,7 +225,7 @@ class Rows:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from stillwatch.distill.signals import Signal, pack_rows
 
+Ids = npt.NDArray[np.int64]
+
 #: Batches whose rows are sorted by length together; more saves padding and shuffles less.
 _BUCKET_BATCHES = 24
 
@@ -23,9 +25,23 @@ class Row(NamedTuple):
         signal: where the teacher's distribution is known, or None.
     """
 
-    token_ids: npt.NDArray[np.int64]
+    token_ids: Ids
     is_answer: npt.NDArray[np.bool_]
     signal: Signal | None = None
+
+
+def row_of(token_ids: Sequence[int] | Ids, n_prompt: int, signal: Signal | None = None) -> Row:
+    """Lay out a prompt with the answer to learn.
+
+    Args:
+        token_ids: both.
+        n_prompt: tokens before the answer (count); all that follow are targets.
+        signal: where the teacher's distribution is known, or None.
+
+    Returns:
+        The row.
+    """
+    return Row(np.asarray(token_ids, np.int64), np.arange(len(token_ids)) >= n_prompt, signal)
 
 
 class Batch(NamedTuple):
@@ -38,15 +54,13 @@ class Batch(NamedTuple):
         signal: of all rows, its places counted over the flattened batch; None without any.
     """
 
-    token_ids: npt.NDArray[np.int64]
+    token_ids: Ids
     is_token: npt.NDArray[np.bool_]
     is_answer: npt.NDArray[np.bool_]
     signal: Signal | None = None
 
 
-def batch_order(
-    lengths: npt.NDArray[np.int64], *, batch_size: int, seed: int
-) -> Iterator[npt.NDArray[np.int64]]:
+def batch_order(lengths: Ids, *, batch_size: int, seed: int) -> Iterator[Ids]:
     """Yield the indices of batches of like length without end.
 
     Every row is shown once an epoch. Fewer rows than a batch are repeated to fill it.

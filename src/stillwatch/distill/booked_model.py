@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from stillwatch.distill.budget import Ledger
 from stillwatch.distill.questions.asking import ask_together
 from stillwatch.model.protocol import Model, Question, Reply
-from stillwatch.model.replay import question_key
+from stillwatch.model.replay import question_key, recorded_reply
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.journal import Journal, read_journal
 
@@ -61,10 +62,12 @@ class BookedModel:
                 started_at = time.time()
                 asked = [questions[n] for n in rows]
                 replies = await ask_together(self.model, asked, self.ledger)
-                for n, reply in zip(rows, replies, strict=True):
-                    known[keys[n]] = reply
-                    row = self._exchange(keys[n], questions[n], reply, started_at=started_at)
-                    journal.append_sync(row)
+                bought = [
+                    self._exchange(keys[n], questions[n], reply, started_at=started_at)
+                    for n, reply in zip(rows, replies, strict=True)
+                ]
+                await asyncio.gather(*map(journal.append, bought))
+                known |= zip((keys[n] for n in rows), replies, strict=True)
         return [known[key] for key in keys]
 
     def _key(self, question: Question) -> str:
@@ -77,12 +80,7 @@ class BookedModel:
         for _, exchange in read_journal(self.journal):
             key = exchange.tags.get("request_key", "")
             if key in keys:
-                found[key] = Reply(
-                    answers=exchange.answers,
-                    model_returned=exchange.model_returned or "",
-                    input_tokens=exchange.input_tokens,
-                    output_tokens=exchange.output_tokens,
-                )
+                found[key] = recorded_reply(exchange)
         return found
 
     def _exchange(

@@ -173,9 +173,7 @@ class Ledger:
         if max_output is None:
             max_output = _unlimited(self.budget)
         tokens = n_input_estimate + max_output
-        units = n_input_estimate * self._in + max_output * self._out
-        if self._long is not None and n_input_estimate > self._long[0]:
-            units = n_input_estimate * self._long[1] + max_output * self._long[2]
+        units = self._units(n_input_estimate, max_output)
         purse = self._purse
         if (
             purse.units + purse.held_units + units > purse.cap_units
@@ -276,7 +274,7 @@ class Ledger:
         """
         purse = self._purse
         tokens = n_input_estimate + max_output
-        units = 0 if self.price is None else self.price.units(n_input_estimate, max_output)
+        units = self._units(n_input_estimate, max_output)
         room = [purse.cap_questions - purse.questions - purse.held_questions]
         if tokens and purse.cap_tokens != _NO_CAP:
             room.append((purse.cap_tokens - purse.tokens - purse.held_tokens) // tokens)
@@ -297,12 +295,16 @@ class Ledger:
             self._long = (price.long_above, *price.rates(is_long=True))
         self._purse.unpriced = self._purse.unpriced or price is None
 
-    def _pay(self, input_tokens: int, output_tokens: int) -> None:
-        purse = self._purse
+    def _units(self, input_tokens: int, output_tokens: int) -> int:
+        """What `Price.units` says, from rates that were looked up once."""
         rate_in, rate_out = self._in, self._out
         if self._long is not None and input_tokens > self._long[0]:
             _, rate_in, rate_out = self._long
-        purse.units += input_tokens * rate_in + output_tokens * rate_out
+        return input_tokens * rate_in + output_tokens * rate_out
+
+    def _pay(self, input_tokens: int, output_tokens: int) -> None:
+        purse = self._purse
+        purse.units += self._units(input_tokens, output_tokens)
         purse.tokens += input_tokens + output_tokens
         purse.input_tokens += input_tokens
         purse.output_tokens += output_tokens

@@ -28,13 +28,11 @@ class MaskedIds(NamedTuple):
         token_ids: the conversation and the answer.
         is_target: whether the loss counts the token, one a token id; the first never is.
         n_prompt: tokens before the answer (count).
-        answer_text: what the answer's tokens spell, the template's end of turn included.
     """
 
     token_ids: list[int]
     is_target: list[bool]
     n_prompt: int
-    answer_text: str
 
 
 class _Rendered(NamedTuple):
@@ -190,7 +188,7 @@ def _encode(rendered: list[_Rendered], template: ChatTemplate) -> Iterator[Maske
             for i, (a, b) in enumerate(prompts["offset_mapping"][n]):
                 is_target[i] = is_target[i] or (start <= a < b <= stop)
         is_target[0] = False  # nothing stands before it
-        yield MaskedIds([*prompt_ids, *answer_ids], is_target, len(prompt_ids), one.answer)
+        yield MaskedIds([*prompt_ids, *answer_ids], is_target, len(prompt_ids))
 
 
 def _end(answer_ids: list[int], template: ChatTemplate) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,18 +46,18 @@ def checkpoint_path(out: Path) -> Path:
     return out.with_name(f".{out.name}.checkpoint")
 
 
-def fingerprint(settings: object, rows: object) -> str:
+def fingerprint(settings: object, rows: Iterable[bytes]) -> str:
     """Hash what a run depends on; a checkpoint of another run is never continued.
 
     Args:
         settings: plain data: the table, the seed, versions.
-        rows: the examples' token ids and masks, as an iterable of bytes.
+        rows: the bytes of each example's token ids and mask.
 
     Returns:
         64 hex digits.
     """
     digest = hashlib.sha256(canonical_json(settings).encode())
-    for row in rows if hasattr(rows, "__iter__") else ():
+    for row in rows:
         digest.update(hashlib.sha256(row).digest())
     return digest.hexdigest()
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from stillwatch.distill.contender import TEACHER, UNTOUCHED
 from stillwatch.errors import reject
 from stillwatch.stats.clustered import (
-    Estimate,
     Layout,
     clustered_difference,
     clustered_ratio,
     clustered_share,
 )
+from stillwatch.stats.intervals import Estimate
 
 Bools = NDArray[np.bool_]
 #: A gap is divided by only where it is above 0 at this level: nearer to 0 the quotient's interval,

@@ -71,11 +71,6 @@ class CopyCurve:
     notes: tuple[str, ...]
 
     @property
-    def teacher_correct(self) -> NDArray[np.float64]:
-        """The teacher on each item, shape (n_items,), 0..1."""
-        return self.items.teacher_correct
-
-    @property
     def teacher_share(self) -> float:
         """Share of the held-out items that the teacher gets right."""
         return self.gap.teacher

@@ -65,10 +65,8 @@ class Axis:
         low, high = np.zeros_like(amount), np.full_like(amount, 1e15)
         for _ in range(80):
             middle = (low + high) / 2
-            low, high = (
-                np.where(self.at(middle) <= amount, middle, low),
-                np.where(self.at(middle) <= amount, high, middle),
-            )
+            is_bought = self.at(middle) <= amount
+            low, high = np.where(is_bought, middle, low), np.where(is_bought, high, middle)
         return np.where(low > 1e14, np.inf, low)
 
     def as_dict(self) -> dict[str, Any]:

@@ -192,10 +192,8 @@ def fit_resamples(resamples: Resamples) -> Fitted:
         note = "Fewer than 3 budgets: the line joins the points and promises nothing beyond them."
         return Fitted(resamples, nothing, None, (note,))
     trial = try_forms(resamples.budgets, resamples.shares, floor=resamples.floor)
-    form = list(FORMS)[int(trial.best()[0])]
-    errors = {name: float(error[0]) for name, error in trial.errors.items()}
-    choice = Choice(form, errors, trial.held_out)
-    if trial.fits[form].rmse[0] > _POOR_FIT:
+    choice = trial.choice()
+    if trial.fits[choice.form].rmse[0] > _POOR_FIT:
         note = "No form describes the points: the line joins them, never falling."
         return Fitted(resamples, choice._replace(form=""), None, (note,))
     if not trial.held_out:

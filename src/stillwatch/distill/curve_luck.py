@@ -98,13 +98,10 @@ def draw_luck(
     apart = rng.standard_normal((draws, len(seen))) / np.sqrt(counts)
     slope = _slope(np.array([budget.shares.mean() for budget in seen]))
     added = sd * slope**shape * (np.sqrt(common) * (own @ has.T) + np.sqrt(1 - common) * apart)
-    middle = _SIZES[np.searchsorted(np.cumsum(_sum_by(cells[:, 0], chances)), 0.5)]
+    by_size = chances.reshape(_SIZES.size, -1).sum(axis=1)
+    middle = _SIZES[np.searchsorted(np.cumsum(by_size), 0.5)]
     freedom = float(np.sum(counts - 1)) + spare
     return Luck(float(middle), float(chances @ cells[:, 1]), freedom), added
-
-
-def _sum_by(sizes: Floats, chances: Floats) -> Floats:
-    return np.array([chances[np.isclose(sizes, size)].sum() for size in _SIZES])
 
 
 def _slope(share: Floats) -> Floats:

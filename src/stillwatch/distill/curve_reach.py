@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from stillwatch.distill.curve_axes import Axis
 from stillwatch.distill.curve_fit import MAX_EXTRAPOLATION, Fitted
+from stillwatch.report.numbers import rough
 from stillwatch.stats.intervals import Interval, percentile_interval
 
 Floats = NDArray[np.float64]
@@ -29,7 +29,6 @@ class Reach:
         high: upper end, or None for "no upper bound".
         extrapolated: whether the estimate lies beyond the largest budget that was trained.
         sentence: the same in words.
-        draws: the resampled estimates, shape (draws,); inf for "never".
     """
 
     share: float
@@ -39,7 +38,6 @@ class Reach:
     high: float | None
     extrapolated: bool
     sentence: str
-    draws: Floats
 
     @property
     def reached(self) -> bool:
@@ -93,40 +91,22 @@ def reach_share(
     largest = float(fitted.resamples.budgets[-1])
     limit = MAX_EXTRAPOLATION * largest
     rows = fitted.questions_at(targets)
-    central, draws = float(rows[0]), rows[1:]
-    ends = percentile_interval(draws)
+    central, ends = float(rows[0]), percentile_interval(rows[1:])
     low = ends.low if ends.low <= limit else None
     high = ends.high if ends.high <= limit else None
     if central > limit:
         within = largest if fitted.trial is None else limit
         sentence = f"not reached within {within:,.0f} questions{_level(fitted, of=of)}"
-        return Reach(share, of, None, low, high, False, sentence, draws)
-    sentence = f"about {round_questions(central)} questions [{_end(low)}, {_end(high)}]"
+        return Reach(share, of, None, low, high, False, sentence)
+    sentence = f"about {rough(central)} questions [{_end(low)}, {_end(high)}]"
     extrapolated = central > largest
     if extrapolated:
         sentence += f", beyond the largest budget trained ({largest:,.0f}): an extrapolation"
-    return Reach(share, of, central, low, high, extrapolated, sentence, draws)
-
-
-def round_questions(value: float) -> str:
-    """Write questions with two significant digits, which is what such an estimate can bear.
-
-    Args:
-        value: questions (count).
-
-    Returns:
-        The text.
-
-    Example:
-        >>> round_questions(1053.9), round_questions(7.2)
-        ('1,100', '7')
-    """
-    digits = max(0, math.floor(math.log10(value)) - 1) if value >= 1 else 0
-    return f"{round(value / 10**digits) * 10**digits:,}"
+    return Reach(share, of, central, low, high, extrapolated, sentence)
 
 
 def _end(value: float | None) -> str:
-    return "no bound" if value is None else round_questions(value)
+    return "no bound" if value is None else rough(value)
 
 
 def _level(fitted: Fitted, *, of: Literal["teacher", "gap"]) -> str:

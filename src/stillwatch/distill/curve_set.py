@@ -11,7 +11,7 @@ import numpy as np
 from stillwatch.distill.curve import CopyCurve, CurvePoint, fit_items, pool_capabilities
 from stillwatch.distill.curve_draws import Items
 from stillwatch.distill.curve_table import CurveTable
-from stillwatch.distill.points import HeldOut, ScoredStudents
+from stillwatch.distill.points import ScoredStudents
 from stillwatch.distill.treadmill import Lead, lead_of
 
 #: Name of the curve over the mean of all capabilities.
@@ -117,6 +117,3 @@ def _fit(
 ) -> CopyCurve:
     rng = np.random.default_rng(seed)
     return fit_items(points, items, rng=rng, draws=table.draws, shares=table.shares)
-
-
-__all__ = ["MACRO", "CurveSet", "HeldOut", "fit_curves"]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse
 
 from stillwatch.errors import reject
-from stillwatch.stats.clustered import Estimate
+from stillwatch.stats.intervals import Estimate
 from stillwatch.stats.ranking import paired_auc
 
 Floats = NDArray[np.float64]

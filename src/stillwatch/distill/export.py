@@ -17,6 +17,7 @@ from stillwatch.distill.conversation import Conversation, UnfitError, conversati
 from stillwatch.distill.export_shapes import SHAPES
 from stillwatch.distill.items import Example
 from stillwatch.errors import InvalidInputError, reject
+from stillwatch.record.disk import replace_json
 
 __all__ = ["SHAPE_NAMES", "Exported", "export", "read_back"]
 
@@ -246,7 +247,5 @@ def _list_in_dataset_info(path: Path, name: str) -> Path:
             "function_tag": "function_call",
         },
     }
-    part = listing.with_name(f".{listing.name}.part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(known)) + b"\n")
-    part.replace(listing)
+    replace_json(listing, known)
     return listing

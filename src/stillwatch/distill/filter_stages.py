@@ -11,7 +11,7 @@ from stillwatch.distill.attempts import Answered, outcome_of
 from stillwatch.distill.checks import KINDS, Check, Row, check_of
 from stillwatch.distill.filter_table import FilterTable, Reason
 from stillwatch.distill.filter_waiting import Waiting
-from stillwatch.distill.items import Item
+from stillwatch.distill.items import Item, item_id_of
 from stillwatch.distill.questions.contamination import HeldOut
 from stillwatch.distill.questions.dedup import NearIndex
 from stillwatch.distill.refusals import refusal_of
@@ -22,14 +22,9 @@ from stillwatch.record.exchange import Answer, Exchange, Message, canonical_json
 from stillwatch.wire.body import kept
 from stillwatch.wire.question import Reply
 
-#: What `attempts.outcome_of` calls things, and what the counts call them.
-_OUTCOMES: dict[str, Reason] = {
-    "failed": "failed",
-    "filtered": "filtered",
-    "refused": "refusal",
-    "truncated": "truncated",
-    "empty": "empty",
-}
+#: What `attempts.outcome_of` and `refusal_of` call things, and what the counts call them.
+_CAME: dict[str, Reason] = {"failed": "failed", "filtered": "filtered"}
+_CUT: dict[str, Reason] = {"truncated": "truncated", "empty": "empty"}
 _ON_WIRE: dict[str, Reason] = {"content_filter": "filtered", "refusal": "refusal"}
 
 
@@ -106,8 +101,7 @@ def _outcome(candidate: Candidate) -> str:
 
 
 def _came(candidate: Candidate) -> Reason | None:
-    outcome = _outcome(candidate)
-    return _OUTCOMES[outcome] if outcome in {"failed", "filtered"} else None
+    return _CAME.get(_outcome(candidate))
 
 
 def _refused(table: FilterTable) -> Callable[[Candidate], Reason | None]:
@@ -121,8 +115,7 @@ def _refused(table: FilterTable) -> Callable[[Candidate], Reason | None]:
 
 
 def _cut(candidate: Candidate) -> Reason | None:
-    outcome = _outcome(candidate)
-    return _OUTCOMES[outcome] if outcome in {"truncated", "empty"} else None
+    return _CUT.get(_outcome(candidate))
 
 
 def _too_long(table: FilterTable) -> Callable[[Candidate], Reason | None]:
@@ -140,11 +133,10 @@ def _duplicates() -> Stage:
     seen: set[bytes] = set()
 
     def reason_of(candidate: Candidate) -> Reason | None:
-        asked = [msgspec.to_builtins(message) for message in candidate.item.messages]
-        answer = candidate.answer
+        item, answer = candidate.item, candidate.answer
         # Ids of tool calls are drawn anew each time; log-probabilities say nothing new.
         said = [answer.text.strip(), _calls_of(answer) if answer.extra else None]
-        whole = canonical_json([asked, list(candidate.item.tools), said])
+        whole = canonical_json([item_id_of(item.messages, item.tools), said])
         mark = hashlib.blake2b(whole.encode(), digest_size=16).digest()
         if mark in seen:
             return "duplicate"

@@ -12,15 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from stillwatch.distill.attempts import Answered
 from stillwatch.distill.filter_stages import Candidate, Stage, stages_of
 from stillwatch.distill.filter_table import FilterCounts, FilterTable
 from stillwatch.distill.filter_waiting import Waiting
-from stillwatch.distill.items import Example, Item
-from stillwatch.errors import InvalidInputError
+from stillwatch.distill.items import Example, Item, read_lines, write_lines
 from stillwatch.model.protocol import Model
+from stillwatch.record.disk import replace_json
 
 __all__ = [
     "FilterCounts", "FilterTable", "Filtered", "filter_answers", "read_examples", "write_kept",
@@ -95,15 +93,8 @@ def write_kept(filtered: Filtered, folder: Path) -> FilterCounts:
         The counts.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = msgspec.json.Encoder()
-    part = folder / ".kept.jsonl.part"
-    with part.open("wb") as file:
-        for example in filtered.kept:
-            file.write(encoder.encode(example) + b"\n")
-    part.replace(folder / "kept.jsonl")
-    counted = folder / ".filter.json.part"
-    counted.write_bytes(msgspec.json.format(msgspec.json.encode(filtered.counts.as_dict())) + b"\n")
-    counted.replace(folder / "filter.json")
+    write_lines(folder / "kept.jsonl", filtered.kept)
+    replace_json(folder / "filter.json", filtered.counts.as_dict())
     return filtered.counts
 
 
@@ -113,21 +104,14 @@ def read_examples(path: Path) -> Iterator[Example]:
     Args:
         path: the file.
 
-    Yields:
+    Returns:
         The examples in order.
 
     Raises:
-        InvalidInputError: a line is not an example; file and line are named.
+        InvalidInputError: while they are taken: a line is not an example; file and line are named.
     """
-    decoder = msgspec.json.Decoder(Example)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                message = f"{path}:{number}: not an example: {error}"
-                hint = "filter the answers again with `stillwatch distill ask`"
-                raise InvalidInputError(message, hint=hint) from error
+    hint = "filter the answers again with `stillwatch distill ask`"
+    return read_lines(path, Example, what="an example", hint=hint)
 
 
 def _apply(

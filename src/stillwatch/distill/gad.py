@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,18 +19,19 @@ import numpy as np
 
 from stillwatch.distill.checkpoints import checkpoint_path, remove_checkpoint
 from stillwatch.distill.gad_game import Game, GamePlan, GameResult, GameTrace
-from stillwatch.distill.gad_rollouts import Sampling, asked_of
+from stillwatch.distill.gad_rollouts import Asked, Sampling, asked_of
 from stillwatch.distill.gad_table import GadTable
 from stillwatch.distill.items import Example
-from stillwatch.distill.loop import LoopResult, run_loop
+from stillwatch.distill.loop import LoopResult
 from stillwatch.distill.optimizer import StudentOptimizer
 from stillwatch.distill.students import Student, make_student
-from stillwatch.distill.train import TrainingResult, one_thread
-from stillwatch.distill.train_lm import plan_of, rate_of, result_of
+from stillwatch.distill.train import TrainingResult
+from stillwatch.distill.train_lm import learn_texts, rate_of, result_of, threads_of
 from stillwatch.distill.train_table import TrainTable
 from stillwatch.errors import reject
 from stillwatch.model.folder import SPECIAL_TOKENS, ChatTokenizer
 from stillwatch.model.huggingface import max_context
+from stillwatch.record.disk import replace_file
 
 __all__ = ["TRACE", "GadResult", "GadTable", "train_gad"]
 
@@ -81,28 +81,26 @@ def train_gad(
         reject("[train]", "trainer", "own for method = 'gad'", got=table.trainer)
     started = time.process_time()
     table = msgspec.structs.replace(table, method="sequence")
-    with one_thread() if table.student.is_house else nullcontext():
+    with threads_of(table):
         student = make_student(examples, table, seed=seed)
-        n_parameters = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
         n_warm = round(gad.warmup * table.steps_for(len(student.rows)))
         warm = _warm_up(student, table, n_warm, seed=seed, out=out, on_step=on_step)
-        plan = _plan_game(student, table, gad, n_warm=n_warm, seed=seed)
-        game = _play(student, plan, n_warm=n_warm, on_step=on_step)
+        asked = [asked_of(row) for row in student.rows]
+        sampling = _sampling(student, asked, gad)
+        plan = _plan_game(student, table, gad, sampling=sampling, n_warm=n_warm, seed=seed)
+        game = _play(student, asked, plan, n_warm=n_warm, on_step=on_step)
         student.save(out)
     _write_trace(out, game.trace)
     if table.save_every:
         remove_checkpoint(checkpoint_path(out))
     loop = _joined(warm, game)
-    cpu_s = time.process_time() - started
-    plain = result_of(student, loop, out=out, n_parameters=n_parameters, cpu_s=cpu_s)
+    plain = result_of(student, loop, out=out, cpu_s=time.process_time() - started)
     return GadResult(**vars(plain), trace=game.trace)
 
 
 def _write_trace(folder: Path, trace: GameTrace) -> None:
     """Write how the game went beside the student's weights."""
-    part = folder / f".{TRACE}.part"
-    part.write_bytes(msgspec.json.encode(trace) + b"\n")
-    part.replace(folder / TRACE)
+    replace_file(folder / TRACE, msgspec.json.encode(trace) + b"\n")
 
 
 def _joined(warm: LoopResult, game: GameResult) -> LoopResult:
@@ -127,15 +125,17 @@ def _warm_up(
     if not n_steps:
         return LoopResult(np.zeros(0), 0, 0, 0)
     warm = msgspec.structs.replace(table, steps=n_steps)
-    optimizer = StudentOptimizer(
-        student.model, uses_muon=table.uses_muon, weight_decay=table.weight_decay
-    )
-    plan = plan_of(student, warm, seed=seed, out=out)
-    return run_loop(student.model, student.rows, optimizer=optimizer, plan=plan, on_step=on_step)
+    return learn_texts(student, warm, seed=seed, out=out, on_step=on_step)
 
 
 def _plan_game(
-    student: Student, table: TrainTable, gad: GadTable, *, n_warm: int, seed: int
+    student: Student,
+    table: TrainTable,
+    gad: GadTable,
+    *,
+    sampling: Sampling,
+    n_warm: int,
+    seed: int,
 ) -> GamePlan:
     """Plan the steps that the warm-up left."""
     steps = table.steps_for(len(student.rows))
@@ -146,7 +146,7 @@ def _plan_game(
     return GamePlan(
         steps=n_steps,
         gad=gad,
-        sampling=_sampling(student, gad),
+        sampling=sampling,
         questions=max(1, table.batch_size // gad.samples),
         accumulate=table.accumulate,
         rate=lambda step: rate_of(step, rates, steps=n_steps),
@@ -160,7 +160,12 @@ def _plan_game(
 
 
 def _play(
-    student: Student, plan: GamePlan, *, n_warm: int, on_step: Callable[[int, float], None] | None
+    student: Student,
+    asked: Sequence[Asked],
+    plan: GamePlan,
+    *,
+    n_warm: int,
+    on_step: Callable[[int, float], None] | None,
 ) -> GameResult:
     if not plan.steps:
         return GameResult(np.zeros(0), 0, 0, GameTrace())
@@ -169,16 +174,14 @@ def _play(
         if on_step is not None:
             on_step(n_warm + done, loss)
 
-    optimizer = StudentOptimizer(student.model, uses_muon=False, weight_decay=0.0)
-    asked = [asked_of(row) for row in student.rows]
+    optimizer = StudentOptimizer(student.model, uses_muon=False, weight_decay=0.0, clip=plan.clip)
     found = Game(student.model, asked, optimizer=optimizer, plan=plan).play(later)
     student.model.train()
     return found
 
 
-def _sampling(student: Student, gad: GadTable) -> Sampling:
+def _sampling(student: Student, asked: Sequence[Asked], gad: GadTable) -> Sampling:
     """Sample up to the teacher's longest answer, as far as the model's context reaches."""
-    asked = [asked_of(row) for row in student.rows]
     longest = max(int(one.row.is_answer.sum()) for one in asked)
     room = max_context(student.model.config) - max(len(one.prompt_ids) for one in asked)
     chat = student.chat

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.distill.batches import Row, pad_rows
-from stillwatch.distill.gad_policy import read_at
+from stillwatch.distill.forward import read_at
 from stillwatch.distill.optimizer import StudentOptimizer
 
 
@@ -49,8 +49,8 @@ class Discriminator:
         # It begins without an opinion: zero weights need no seed.
         self.model.score_head = torch.nn.Parameter(torch.zeros(width, device=student.device))
         self.pad_id, self.precision = pad_id, precision
-        self.score_at, self.clip = score_at, clip
-        self._optimizer = StudentOptimizer(self.model, uses_muon=False, weight_decay=0.0)
+        self.score_at = score_at
+        self._optimizer = StudentOptimizer(self.model, uses_muon=False, weight_decay=0.0, clip=clip)
 
     def scores(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
         """Score answers.
@@ -82,8 +82,6 @@ class Discriminator:
         Returns:
             The Bradley-Terry loss in nats a pair: log 2 when it cannot tell.
         """
-        import torch
-
         total, n_samples = 0.0, len(student) // len(teacher)
         for part in np.array_split(np.arange(len(teacher)), n_passes):
             if not len(part):
@@ -94,9 +92,6 @@ class Discriminator:
             loss = pair_loss(apart).sum() / len(student)
             loss.backward()
             total += loss.item()
-        if self.clip > 0:
-            trained = [p for p in self.model.parameters() if p.requires_grad]
-            torch.nn.utils.clip_grad_norm_(trained, self.clip)
         self._optimizer.step(rate)
         return total
 

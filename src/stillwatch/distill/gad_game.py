@@ -256,9 +256,6 @@ class Game:
             if plan.gad.anchor > 0:
                 (plan.gad.anchor * nats / n_teacher).backward()
             total += float(nats.detach()) / n_teacher
-        if plan.clip > 0:
-            trained = [p for p in self.model.parameters() if p.requires_grad]
-            torch.nn.utils.clip_grad_norm_(trained, plan.clip)
         self.optimizer.step(rate)
         self.trace.nats.append(own_nats)
         if reference is not None:

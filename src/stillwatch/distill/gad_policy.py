@@ -6,72 +6,16 @@ mean is over tokens rather than over answers, so that a long answer does not wei
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stillwatch.distill.batches import Batch
+from stillwatch.distill.forward import read_at
 
 #: Rewards of a group that differ by less than this say nothing about its answers.
 _SILENT = 1e-6
-
-
-class Reading(NamedTuple):
-    """What a model says at chosen places of a batch.
-
-    Attributes:
-        logits: shape (n_places, vocabulary), float32.
-        states: what the output layer saw, shape (n_places, width), float32.
-    """
-
-    logits: Any
-    states: Any
-
-
-def read_at(model: Any, batch: Batch, places: npt.NDArray[np.int64], *, precision: str) -> Reading:
-    """Run a model over a batch and look at chosen places only.
-
-    Args:
-        model: a causal language model of transformers.
-        batch: right-padded rows.
-        places: indices into the flattened batch, shape (n_places,); the logits there are of the
-            token that follows.
-        precision: "float32" or "bfloat16".
-
-    Returns:
-        Logits and states there; a large vocabulary costs nothing elsewhere.
-    """
-    import torch
-
-    device = model.device
-    index = torch.from_numpy(places).to(device)
-    # Right padding under a causal mask: no real token ever looks at a pad, so no mask is needed.
-    autocast = nullcontext() if precision == "float32" else torch.autocast(
-        device.type, dtype=torch.bfloat16
-    )  # fmt: skip
-    with autocast, _looking_at(model, index) as seen:
-        ids = torch.from_numpy(batch.token_ids).to(device)
-        logits = model(input_ids=ids, use_cache=False).logits
-    return Reading(logits.flatten(0, 1).float(), seen[0].float())
-
-
-@contextmanager
-def _looking_at(model: Any, index: Any) -> Iterator[list[Any]]:
-    """Let the output layer see the chosen places alone, and keep what it saw."""
-    seen: list[Any] = []
-
-    def choose(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        seen.append(args[0].flatten(0, 1)[index])
-        return (seen[0][None], *args[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 def answer_logprobs(

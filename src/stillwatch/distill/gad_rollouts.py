@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.distill.batches import Row
+from stillwatch.distill.batches import Row, row_of
+from stillwatch.distill.forward import own_randomness
 from stillwatch.errors import extra
+from stillwatch.model.decode import pad_left
 
 
 class Asked(NamedTuple):
@@ -63,8 +65,7 @@ def asked_of(row: Row) -> Asked:
     """
     before = np.flatnonzero(~row.is_answer)
     n_prompt = int(before[-1]) + 1 if len(before) else 1
-    is_answer = np.arange(len(row.token_ids)) >= n_prompt
-    return Asked(row.token_ids[:n_prompt], Row(row.token_ids, is_answer))
+    return Asked(row.token_ids[:n_prompt], row_of(row.token_ids, n_prompt))
 
 
 def sample_answers(
@@ -86,12 +87,7 @@ def sample_answers(
         import torch
         from transformers import LogitsProcessorList
     prompts = [prompt for prompt in prompts for _ in range(sampling.samples)]
-    width = max(len(prompt) for prompt in prompts)
-    ids = np.full((len(prompts), width), sampling.pad_id, dtype=np.int64)
-    mask = np.zeros((len(prompts), width), dtype=np.int64)
-    for i, prompt in enumerate(prompts):
-        ids[i, width - len(prompt) :] = prompt
-        mask[i, width - len(prompt) :] = 1
+    ids, mask = pad_left(prompts, pad_id=sampling.pad_id)
     with _alone(model), torch.inference_mode():
         torch.manual_seed(seed)
         out = model.generate(
@@ -100,7 +96,7 @@ def sample_answers(
             generation_config=_settings(sampling),
             logits_processor=LogitsProcessorList([_Race(sampling)]),
         )
-    answers = out[:, width:].cpu().numpy()
+    answers = out[:, ids.shape[1] :].cpu().numpy()
     return [_row(prompt, answer, sampling) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
@@ -133,16 +129,14 @@ def _settings(sampling: Sampling) -> Any:
 @contextmanager
 def _alone(model: Any) -> Iterator[None]:
     """Sample without dropout, the folder's sampling settings, or the caller's random numbers."""
-    import torch
     from transformers import GenerationConfig
 
-    devices = [model.device.index or 0] if model.device.type == "cuda" else []
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     before, was_training = inner.generation_config, model.training
     inner.generation_config = GenerationConfig()
     model.eval()
     try:
-        with torch.random.fork_rng(devices=devices):
+        with own_randomness(model):
             yield
     finally:
         inner.generation_config = before
@@ -152,5 +146,4 @@ def _alone(model: Any) -> Iterator[None]:
 def _row(prompt: npt.NDArray[np.int64], answer: npt.NDArray[np.int64], sampling: Sampling) -> Row:
     ends = np.flatnonzero(np.isin(answer, sampling.eos_ids))
     kept = answer[: int(ends[0]) + 1] if len(ends) else answer
-    ids = np.concatenate([prompt, kept])
-    return Row(ids, np.arange(len(ids)) >= len(prompt))
+    return row_of(np.concatenate([prompt, kept]), len(prompt))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from stillwatch.errors import InvalidInputError
 from stillwatch.record.exchange import Answer, Message, canonical_json
+
+T = TypeVar("T")
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,15 +103,7 @@ def write_items(path: Path, items: Iterable[Item]) -> int:
     Returns:
         Items written (count).
     """
-    encoder = msgspec.json.Encoder()
-    part = path.with_name(f".{path.name}.part")
-    count = 0
-    with part.open("wb") as file:
-        for item in items:
-            file.write(encoder.encode(item) + b"\n")
-            count += 1
-    part.replace(path)
-    return count
+    return write_lines(path, items)
 
 
 def read_items(path: Path) -> Iterator[Item]:
@@ -118,18 +112,57 @@ def read_items(path: Path) -> Iterator[Item]:
     Args:
         path: the file.
 
-    Yields:
+    Returns:
         The items in order.
 
     Raises:
-        InvalidInputError: a line is not an item; file and line are named.
+        InvalidInputError: while they are taken: a line is not an item; file and line are named.
     """
-    decoder = msgspec.json.Decoder(Item)
+    hint = "make the questions again with `stillwatch distill plan`"
+    return read_lines(path, Item, what="an item", hint=hint)
+
+
+def write_lines(path: Path, rows: Iterable[object]) -> int:
+    """Write JSON lines, atomically.
+
+    Args:
+        path: the file.
+        rows: any number, written in the order given.
+
+    Returns:
+        Rows written (count).
+    """
+    encoder = msgspec.json.Encoder()
+    part = path.with_name(f".{path.name}.part")
+    count = 0
+    with part.open("wb") as file:
+        for row in rows:
+            file.write(encoder.encode(row) + b"\n")
+            count += 1
+    part.replace(path)
+    return count
+
+
+def read_lines(path: Path, kind: type[T], *, what: str, hint: str) -> Iterator[T]:
+    """Read JSON lines.
+
+    Args:
+        path: the file.
+        kind: what each line holds.
+        what: the same in words, with its article.
+        hint: what to do about a line that is none.
+
+    Yields:
+        The rows in order.
+
+    Raises:
+        InvalidInputError: a line is none; file and line are named.
+    """
+    decoder = msgspec.json.Decoder(kind)
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 yield decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                message = f"{path}:{number}: not an item: {error}"
-                hint = "make the questions again with `stillwatch distill plan`"
+                message = f"{path}:{number}: not {what}: {error}"
                 raise InvalidInputError(message, hint=hint) from error

@@ -6,8 +6,8 @@ checkpoint is the run that never stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from stillwatch.distill.checkpoints import (
     trained_tensors,
     write_checkpoint,
 )
+from stillwatch.distill.forward import in_precision, looking_at, own_randomness
 from stillwatch.distill.losses import token_nats, topk_divergence
 from stillwatch.distill.optimizer import StudentOptimizer
 from stillwatch.distill.train_table import TopKTable
@@ -42,7 +43,6 @@ class LoopPlan:
         accumulate: forward passes a step (count).
         pad_id: fills short rows.
         prompt_loss: weight of the loss over all tokens.
-        clip: largest gradient norm; 0 never clips.
         seed: of the order of the rows, and of dropout.
         precision: "float32" or "bfloat16".
         topk: how the teacher's distributions count, or None.
@@ -57,7 +57,6 @@ class LoopPlan:
     pad_id: int
     accumulate: int = 1
     prompt_loss: float = 0.0
-    clip: float = 1.0
     seed: int = 0
     precision: str = "float32"
     topk: TopKTable | None = None
@@ -114,7 +113,7 @@ def run_loop(
     lengths = np.array([len(row.token_ids) for row in rows])
     order = batch_order(lengths, batch_size=plan.batch_size, seed=plan.seed)
     order = islice(order, start * plan.accumulate, None)
-    with _own_randomness(model):
+    with own_randomness(model):
         for step in range(start, plan.steps):
             torch.manual_seed((plan.seed * 1_000_003 + step) % 2**63)
             chosen = list(islice(order, plan.accumulate))
@@ -135,8 +134,6 @@ def _take_step(
     model: Any, batches: list[Batch], optimizer: StudentOptimizer, *, plan: LoopPlan, step: int
 ) -> float:
     """Sum the gradients of a step's batches as if they were one, and move the weights."""
-    import torch
-
     n_answer = sum(int(batch.is_answer.sum()) for batch in batches)
     n_token = sum(int(batch.is_token.sum()) for batch in batches)
     total = 0.0
@@ -147,9 +144,6 @@ def _take_step(
             loss = loss + plan.prompt_loss * prompts * (int(batch.is_token.sum()) / n_token)
         loss.backward()
         total += loss.item()
-    if plan.clip > 0:
-        trained = [p for p in model.parameters() if p.requires_grad]
-        torch.nn.utils.clip_grad_norm_(trained, plan.clip)
     optimizer.step(plan.rate(step))
     return total
 
@@ -175,7 +169,8 @@ def batch_nats(model: Any, batch: Batch, plan: LoopPlan) -> tuple[Any, Any]:
     where = np.flatnonzero(flat) if wide else np.arange(flat.size)
     index = torch.from_numpy(where).to(device)
     # Right padding under a causal mask: no real token ever looks at a pad, so no mask is needed.
-    with _precision(plan, device), _only_at(model, index) if wide else nullcontext():
+    at_targets = looking_at(model, index) if wide else nullcontext()
+    with in_precision(plan.precision, device), at_targets:
         logits = model(input_ids=ids[:, :-1].to(device), use_cache=False).logits.flatten(0, 1)
     nats = token_nats(logits, ids[:, 1:].flatten()[torch.from_numpy(where)].to(device))
     is_answer = torch.from_numpy(batch.is_answer[:, 1:].reshape(-1)[where]).to(device)
@@ -208,41 +203,6 @@ def _with_signal(
     )
     mixed = topk.weight * divergence + (1 - topk.weight) * nats[places]
     return nats.index_copy(0, places, mixed.to(nats.dtype))
-
-
-@contextmanager
-def _only_at(model: Any, index: Any) -> Iterator[None]:
-    """Let the output layer see the targets' positions alone.
-
-    Logits of a large vocabulary outweigh everything else, and most of them would be thrown away.
-    """
-
-    def choose(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0].flatten(0, 1)[index][None], *args[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _precision(plan: LoopPlan, device: Any) -> Any:
-    import torch
-
-    if plan.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-@contextmanager
-def _own_randomness(model: Any) -> Iterator[None]:
-    """Leave the caller's random generators as they were."""
-    import torch
-
-    devices = [model.device.index or 0] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
 
 
 def _restore(model: Any, optimizer: StudentOptimizer, found: Checkpoint) -> None:

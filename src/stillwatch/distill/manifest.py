@@ -20,6 +20,7 @@ import msgspec
 from stillwatch.distill.items import Example
 from stillwatch.distill.permission import PermissionStamp
 from stillwatch.errors import EnvironmentUnfitError, RecordError
+from stillwatch.record.disk import replace_json
 from stillwatch.record.exchange import canonical_json
 from stillwatch.record.segments import scan_segment
 
@@ -133,9 +134,7 @@ def write_manifest(
             stages=stages,
         )
         manifest = msgspec.structs.replace(manifest, digest=manifest_digest(manifest))
-        part = run_dir / f".{MANIFEST}.part"
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-        part.replace(run_dir / MANIFEST)
+        replace_json(run_dir / MANIFEST, manifest)
     except OSError as error:
         message = f"{run_dir}: the manifest cannot be written: {error.strerror}"
         raise EnvironmentUnfitError(message) from error
@@ -300,9 +299,21 @@ def examples_digest(examples: Iterable[Example]) -> str:
     """
     digest = hashlib.sha256()
     for example in examples:
-        answer = hashlib.sha256(canonical_json(example.answer).encode()).hexdigest()
-        digest.update(f"{example.item.item_id} {answer}\n".encode())
+        digest.update(example_line(example))
     return digest.hexdigest()
+
+
+def example_line(example: Example) -> bytes:
+    """Write what `examples_digest` hashes of one example.
+
+    Args:
+        example: any.
+
+    Returns:
+        The item's id and its answer's SHA-256.
+    """
+    answer = hashlib.sha256(canonical_json(example.answer).encode()).hexdigest()
+    return f"{example.item.item_id} {answer}\n".encode()
 
 
 def _stages(files: Mapping[str, FileFact], before: Manifest | None) -> dict[str, Stage]:

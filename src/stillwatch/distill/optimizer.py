@@ -17,12 +17,16 @@ class StudentOptimizer:
         model: a causal language model.
         uses_muon: Muon for the matrices; else AdamW for all.
         weight_decay: of the matrices, and with AdamW of the embedding too.
+        clip: largest gradient norm of a step; 0 never clips.
     """
 
-    def __init__(self, model: Any, *, uses_muon: bool, weight_decay: float) -> None:
+    def __init__(
+        self, model: Any, *, uses_muon: bool, weight_decay: float, clip: float = 1.0
+    ) -> None:
         import torch
 
         trained = [p for p in model.parameters() if p.requires_grad]
+        self._trained, self._clip = trained, clip
         ends = {id(m.weight) for m in _ends(model)}
         matrices = [p for p in trained if uses_muon and p.ndim == 2 and id(p) not in ends]
         taken = {id(p) for p in matrices}
@@ -46,6 +50,10 @@ class StudentOptimizer:
         Args:
             learning_rate: of this step.
         """
+        import torch
+
+        if self._clip > 0:
+            torch.nn.utils.clip_grad_norm_(self._trained, self._clip)
         if self._adamw is not None:
             for group in self._adamw.param_groups:
                 group["lr"] = learning_rate

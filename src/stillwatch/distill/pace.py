@@ -37,13 +37,10 @@ _BACKOFF_S = (0.5, 60.0)  # first and longest wait when a limit says nothing (se
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _KINDS = ("requests", "tokens", "input-tokens", "output-tokens")
-_HEADERS = tuple(
-    (f"{stem}-{kind}", f"{reset}-{kind}", f"{limit}-{kind}")
-    for stem, reset, limit in (("x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-limit"),)
-    for kind in _KINDS[:2]
-) + tuple(
-    tuple(f"anthropic-ratelimit-{kind}-{part}" for part in ("remaining", "reset", "limit"))
-    for kind in _KINDS
+_PARTS = ("remaining", "reset", "limit")
+_HEADERS = (
+    *(tuple(f"x-ratelimit-{part}-{kind}" for part in _PARTS) for kind in _KINDS[:2]),
+    *(tuple(f"anthropic-ratelimit-{kind}-{part}" for part in _PARTS) for kind in _KINDS),
 )
 
 

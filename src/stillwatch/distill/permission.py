@@ -12,11 +12,17 @@ import hashlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Literal, Protocol, get_args
-from urllib.parse import urlsplit
 
 import msgspec
 
-from stillwatch.distill.addresses import is_folder, is_loopback, is_near, is_within, shown
+from stillwatch.distill.addresses import (
+    is_folder,
+    is_loopback,
+    is_near,
+    is_within,
+    shown,
+    split_url,
+)
 from stillwatch.distill.permission_words import permission_block
 from stillwatch.distill.spdx import check_expression, is_reference
 from stillwatch.distill.terms import TermsHint, terms_hints
@@ -305,12 +311,8 @@ def _check_text(value: str, name: str, rule: str) -> None:
 def _check_url(value: str, name: str, *, schemes: tuple[str, ...]) -> None:
     if not value:
         return
-    try:
-        parts = urlsplit(value)
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError:
-        parts, port_ok = urlsplit(""), False
-    if parts.scheme not in schemes or not parts.hostname or not port_ok:
+    parts = split_url(value)
+    if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
         reject(_WHERE, name, f"a URL with {' or '.join(schemes)}", got=shown(value))
     if parts.username is not None or parts.password is not None:
         reject(_WHERE, name, "free of user names and passwords", got="a URL with them")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stillwatch.distill.curve_point import CurvePoint, Spent, Training
 from stillwatch.errors import InvalidInputError
+from stillwatch.record.disk import replace_file
 
 _HINT = "write the file again with `stillwatch distill score`"
 
@@ -110,9 +111,7 @@ def write_point_lines(path: Path, lines: Iterable[PointLine]) -> None:
         lines: teacher, untouched student and students, in any order.
     """
     encoder = msgspec.json.Encoder()
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(b"".join(encoder.encode(line) + b"\n" for line in lines))
-    part.replace(path)
+    replace_file(path, b"".join(encoder.encode(line) + b"\n" for line in lines))
 
 
 def point_line(point: CurvePoint) -> PointLine:

@@ -21,6 +21,7 @@ from stillwatch.distill.manifest import (
     STUDENT_FACTS,
     FileFact,
     Manifest,
+    example_line,
     file_fact,
     manifest_digest,
     parents_of,
@@ -33,7 +34,7 @@ from stillwatch.distill.provenance_cards import StudentProvenance
 from stillwatch.errors import RecordError, StillwatchError
 from stillwatch.record.exchange import Exchange, canonical_json
 from stillwatch.record.journal import verify_journal
-from stillwatch.record.segments import read_journal
+from stillwatch.record.segments import read_journal, segment_path
 
 __all__ = ["Kind", "Problem", "Verification", "verify_run", "write_manifest"]
 
@@ -92,7 +93,7 @@ class _Found:
     files: dict[str, FileFact] = field(default_factory=dict)
     n_exchanges: int = 0
     n_examples: int = 0
-    kept: list[tuple[str, str]] = field(default_factory=list)  # item id, digest of its example line
+    kept: list[tuple[str, bytes]] = field(default_factory=list)  # item id, its `example_line`
 
     def add(self, path: str, kind: Kind, detail: str) -> None:
         self.problems.append(Problem(path, kind, detail))
@@ -199,7 +200,7 @@ def _check_journals(found: _Found, manifest: Manifest) -> None:
         if check.damaged_lines:
             found.add(name, "damaged", f"{check.damaged_lines} lines do not fit their checksum")
         for segment in check.broken_links:
-            file = f"{name}/journal-{segment:08d}.jsonl"
+            file = segment_path(Path(name), segment).as_posix()
             found.add(file, "damaged", "it does not follow the segment before it as it was written")
         if check.forgotten_lines:
             found.notes.append(f"{name}: {check.forgotten_lines} exchanges were forgotten")
@@ -221,7 +222,7 @@ def _check_kept(found: _Found, manifest: Manifest) -> None:
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 found.add(f"kept.jsonl:{number}", "damaged", "not an example")
                 continue
-            found.kept.append((example.item.item_id, _answer_line(example)))
+            found.kept.append((example.item.item_id, example_line(example)))
             if example.item.item_id not in asked:
                 found.add(f"kept.jsonl:{number}", "unfounded", "questions.jsonl has no such item")
             if example.exchange_id:
@@ -279,16 +280,10 @@ def _check_students(found: _Found, manifest: Manifest) -> None:
         digest = hashlib.sha256()
         for item_id, line in found.kept:
             if item_id in within:
-                digest.update(line.encode())
+                digest.update(line)
         if digest.hexdigest() != facts.examples_digest:
             detail = f"kept.jsonl now gives other examples for {facts.n_questions:,} questions"
             found.add(name, "stale", detail)
-
-
-def _answer_line(example: Example) -> str:
-    """What `examples_digest` hashes of one example."""
-    answer = hashlib.sha256(canonical_json(example.answer).encode()).hexdigest()
-    return f"{example.item.item_id} {answer}\n"
 
 
 def _check_stages(found: _Found, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ from stillwatch.distill.items import Example
 from stillwatch.distill.manifest import STUDENT_FACTS, examples_digest
 from stillwatch.distill.permission import PermissionStamp
 from stillwatch.errors import reject
+from stillwatch.record.disk import replace_file, replace_json
 
 #: SPDX identifiers for which the Hub has a name of its own.
 _HUB_LICENCES = {
@@ -136,8 +137,8 @@ def student_card(
         permission=permission,
         made_at=now,
     )
-    _write(folder / STUDENT_FACTS, msgspec.json.format(msgspec.json.encode(provenance)) + b"\n")
-    _write(folder / "README.md", _card(student, provenance).encode())
+    replace_json(folder / STUDENT_FACTS, provenance)
+    replace_file(folder / "README.md", _card(student, provenance).encode())
     return provenance
 
 
@@ -278,9 +279,3 @@ def _cell(value: object) -> str:
 def _yaml(value: object) -> str:
     """JSON is YAML: quoted strings and flow lists need no further care."""
     return msgspec.json.encode(value).decode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from stillwatch.distill.manifest import FileFact, file_fact
 from stillwatch.distill.permission import PermissionStamp
+from stillwatch.record.disk import replace_json
 
 #: The record's name in a run's folder.
 CROISSANT = "croissant.json"
@@ -97,9 +96,7 @@ def croissant(
         "distribution": [_file(fact)],
         "recordSet": [_records(permission, period)],
     }
-    part = run_dir / f".{CROISSANT}.part"
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
-    part.replace(run_dir / CROISSANT)
+    replace_json(run_dir / CROISSANT, record)
     return record
 
 

@@ -17,7 +17,8 @@ from stillwatch.distill.permission import PermissionStamp
 from stillwatch.distill.teacher import OUTPUT_LIMITS, TeacherTable, identify
 from stillwatch.errors import BudgetReachedError, ModelError
 from stillwatch.model.protocol import Question, Reply
-from stillwatch.record.exchange import Exchange, Message, canonical_json
+from stillwatch.model.replay import recorded_reply
+from stillwatch.record.exchange import Message, canonical_json
 from stillwatch.record.journal import Journal
 
 #: How each wire calls the limit on an answer's tokens.
@@ -83,7 +84,7 @@ class RecordedTeacher:
             await self._ask(teacher, list(items.values()))
             keys = {n: request_key(item, teacher) for n, item in items.items()}
             answers = latest_answers(self.journal, keys.values())
-            found |= {n: _reply(answers[key]) for n, key in keys.items() if key in answers}
+            found |= {n: recorded_reply(answers[key]) for n, key in keys.items() if key in answers}
         missing = len(questions) - len(found)
         if missing:
             message = f"{self.name}: {missing} of {len(questions)} questions got no answer"
@@ -134,13 +135,4 @@ def _item(question: Question) -> Item:
         messages=messages,
         tools=tools,
         sample=sample,
-    )
-
-
-def _reply(exchange: Exchange) -> Reply:
-    return Reply(
-        answers=exchange.answers,
-        model_returned=exchange.model_returned or "",
-        input_tokens=exchange.input_tokens,
-        output_tokens=exchange.output_tokens,
     )

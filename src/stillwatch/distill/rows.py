@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stillwatch.distill.batches import Row
+from stillwatch.distill.batches import Row, row_of
 from stillwatch.distill.chat_mask import has_answer, is_cut, mask_examples, spells_special
 from stillwatch.distill.items import Example
 from stillwatch.distill.signals import Signal, Vocabulary, align, recorded_positions
@@ -65,7 +65,7 @@ def house_rows(
             left_out["too_long"] += 1
             continue
         signal = reader.read(example.answer, ids, n_prompt=n_prompt)
-        rows.append(Row(np.array(ids, np.int64), np.arange(len(ids)) >= n_prompt, signal))
+        rows.append(row_of(ids, n_prompt, signal))
     return _some(rows, left_out, n_given=len(examples))
 
 

@@ -31,7 +31,7 @@ from stillwatch.distill.run_provenance import seal
 from stillwatch.distill.run_questions import RunPlan, make_questions, plan_run
 from stillwatch.distill.run_scoring import ask_held_out, held_out_of, score_run
 from stillwatch.distill.run_students import budgets_of, train_run
-from stillwatch.distill.run_training import StudentRecord, examples_of
+from stillwatch.distill.run_training import StudentRecord, read_kept
 from stillwatch.distill.score_report import ScoreReport
 from stillwatch.distill.scoring import HeldOutItems
 from stillwatch.distill.teacher import identify
@@ -137,7 +137,7 @@ class Run:
         return plan_run(self)
 
     async def ask(self, on_progress: Progress | None = None) -> AskSummary:
-        """Ask what the record has no answer to, then filter.
+        """Ask what the record has no answer to.
 
         Args:
             on_progress: called a few times a second.
@@ -181,7 +181,7 @@ class Run:
         Returns:
             The examples kept.
         """
-        return examples_of(self.folder, n_questions)
+        return read_kept(self.folder).first(n_questions)
 
     def budgets(self) -> list[int]:
         """List the numbers of questions that students are trained on, rising.
@@ -200,7 +200,7 @@ class Run:
         processes: int = 1,
         on_done: Callable[[StudentRecord, bool], None] | None = None,
     ) -> list[StudentRecord]:
-        """Train a student for every budget and seed that has none yet.
+        """Train a student on what `filter` kept, for every budget and seed that has none yet.
 
         Args:
             processes: side by side (count), each on one thread; on a GPU give 1.

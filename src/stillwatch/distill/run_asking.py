@@ -13,9 +13,9 @@ from stillwatch.distill.attempts import answered_items
 from stillwatch.distill.batch import ask_batch
 from stillwatch.distill.filters import FilterCounts, filter_answers, write_kept
 from stillwatch.distill.items import read_items
-from stillwatch.distill.run_files import write_json
 from stillwatch.distill.run_models import open_judge
 from stillwatch.distill.run_provenance import seal
+from stillwatch.record.disk import replace_json
 from stillwatch.record.journal import Journal
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def ask_run(run: Run, on_progress: Callable[[AskProgress], None] | None = 
     run.questions()
     settings = msgspec.to_builtins(run.settings)
     settings["teacher"]["endpoint"] = permission.endpoint
-    write_json(run.folder.settings, {"settings": settings, "permission": permission})
+    replace_json(run.folder.settings, {"settings": settings, "permission": permission})
     ask: Callable[..., Awaitable[AskSummary]] = ask_items
     if run.settings.ask.batch:
         ask = partial(ask_batch, batches=run.settings.batch)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from stillwatch.distill.curve_set import CurveSet, fit_curves
 from stillwatch.distill.curve_table import CurveTable
 from stillwatch.distill.points import read_scored
 from stillwatch.distill.teacher import identify
 from stillwatch.errors import InvalidInputError
+from stillwatch.record.disk import replace_json
 from stillwatch.report.curve_page import curve_page
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ def draw_curves(run: Run, *, seed: int | None = None) -> CurveSet:
         raise InvalidInputError(message, hint="run `stillwatch distill score` first")
     used = run.settings.seed if seed is None else seed
     found = fit_curves(read_scored(run.folder.points), run.settings.curve, seed=used)
-    part = run.folder.curve_json.with_name(".curve.json.part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(found.as_dict())) + b"\n")
-    part.replace(run.folder.curve_json)
+    replace_json(run.folder.curve_json, found.as_dict())
     meta = {
         "name": run.settings.name,
         "teacher": identify(run.settings.teacher).model,

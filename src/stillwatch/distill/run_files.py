@@ -14,31 +14,6 @@ from stillwatch.distill.scoring import HeldOutItems
 from stillwatch.record.exchange import canonical_json
 
 
-def file_sha256(path: Path) -> str:
-    """Hash a file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        SHA-256, 64 hex digits.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, document: object) -> None:
-    """Write plain data as JSON, atomically.
-
-    Args:
-        path: the file.
-        document: anything that msgspec encodes.
-    """
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
-    part.replace(path)
-
-
 def question_settings(
     table: QuestionsTable, *, base: Path, seed: int, held_out: HeldOutItems | None
 ) -> str:

@@ -9,14 +9,14 @@ from stillwatch.distill.manifest import STUDENT_FACTS, write_manifest
 from stillwatch.distill.permission import PermissionStamp
 from stillwatch.distill.provenance_cards import StudentFacts, student_card
 from stillwatch.distill.provenance_croissant import croissant
-from stillwatch.distill.run_training import StudentRecord, examples_of
+from stillwatch.distill.run_training import Kept, StudentRecord
 
 if TYPE_CHECKING:
     from stillwatch.distill.run import Run
 
 
 def describe_students(
-    run: Run, records: Sequence[StudentRecord], permission: PermissionStamp
+    run: Run, records: Sequence[StudentRecord], permission: PermissionStamp, *, kept: Kept
 ) -> None:
     """Write the card and the provenance of every student that has none, and the record's.
 
@@ -24,6 +24,7 @@ def describe_students(
         run: the run.
         records: its students.
         permission: the stamp that they were made under.
+        kept: what they learnt from.
     """
     student = run.settings.train.student
     for record in records:
@@ -43,8 +44,8 @@ def describe_students(
                 "parameters": record.n_parameters,
             },
         )
-        examples = examples_of(run.folder, record.n_questions)
-        student_card(folder, facts, permission=permission, examples=examples)
+        learnt = kept.first(record.n_questions)
+        student_card(folder, facts, permission=permission, examples=learnt)
     croissant(run.folder.path, permission=permission, name=run.settings.name)
 
 

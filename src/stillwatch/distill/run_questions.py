@@ -12,9 +12,10 @@ from stillwatch.distill.budget import Spend
 from stillwatch.distill.items import read_items, write_items
 from stillwatch.distill.plan import Pace, Plan, estimate
 from stillwatch.distill.questions.build import Counts, build_questions
-from stillwatch.distill.run_files import question_settings, write_json
+from stillwatch.distill.run_files import question_settings
 from stillwatch.distill.run_models import open_writer
 from stillwatch.errors import NotPermittedError
+from stillwatch.record.disk import replace_json
 
 if TYPE_CHECKING:
     from stillwatch.distill.run import Run
@@ -71,7 +72,7 @@ def make_questions(run: Run, *, again: bool = False) -> Counts:
         model=open_writer(run),
     )
     write_items(run.folder.questions, found.items)
-    write_json(run.folder.question_counts, {"settings": told, "counts": found.counts})
+    replace_json(run.folder.question_counts, {"settings": told, "counts": found.counts})
     return found.counts
 
 

@@ -225,13 +225,12 @@ def asked_of(run: Run) -> Asked:
     Returns:
         Running sums.
     """
+    order: list[Item] = list(read_items(run.folder.questions))
     tokens: dict[str, tuple[int, int]] = {}
-    items = read_items(run.folder.questions)
-    for one in answered_items(run.folder.journal, items, run.settings.teacher):
+    for one in answered_items(run.folder.journal, order, run.settings.teacher):
         exchange = one.exchange
         tokens[one.item.item_id] = (exchange.input_tokens or 0, exchange.output_tokens or 0)
     kept = {example.item.item_id for example in read_examples(run.folder.kept)}
-    order: list[Item] = list(read_items(run.folder.questions))
     spent = np.array([tokens.get(item.item_id, (0, 0)) for item in order], dtype=np.int64)
     return Asked(
         input_tokens=[0, *np.cumsum(spent[:, 0]).tolist()],

@@ -11,9 +11,9 @@ from stillwatch.distill.items import read_items
 from stillwatch.distill.run_provenance import describe_students, seal
 from stillwatch.distill.run_training import (
     StudentRecord,
+    read_kept,
     tasks_of,
     train_students,
-    with_tokenizer,
 )
 from stillwatch.errors import InvalidInputError
 
@@ -70,12 +70,14 @@ def train_run(
 
     Raises:
         NotPermittedError: the permission has run out.
+        InvalidInputError: the answers were not filtered yet.
     """
     permission = run.permit()
-    run.filter()
-    table = with_tokenizer(run.settings.train, run.folder, run.dataset())
-    tasks = tasks_of(run.folder, table, run.settings.gad, budgets=run.budgets())
+    kept = read_kept(run.folder)
+    tasks = tasks_of(
+        run.folder, run.settings.train, run.settings.gad, kept=kept, budgets=run.budgets()
+    )
     records = train_students(tasks, processes=processes, on_done=on_done)
-    describe_students(run, records, permission)
+    describe_students(run, records, permission, kept=kept)
     seal(run, permission=permission)
     return records

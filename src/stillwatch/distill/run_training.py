@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from stillwatch.distill.run_folder import RunFolder
 from stillwatch.distill.student_tokenizer import make_tokenizer
 from stillwatch.distill.train_table import TrainTable
 from stillwatch.errors import InvalidInputError
+from stillwatch.record.disk import replace_json
 from stillwatch.record.exchange import canonical_json
 
 #: Beside a student's folder: how it came about.
@@ -77,15 +78,39 @@ class StudentTask(NamedTuple):
     settings: str
 
 
-def examples_of(folder: RunFolder, n_questions: int | None = None) -> list[Example]:
-    """Read the examples that the first n questions gave.
+class Kept(NamedTuple):
+    """What a run may learn from.
+
+    Attributes:
+        examples: in the order of the questions.
+        places: of each, where its question stands, from 0; rising.
+    """
+
+    examples: list[Example]
+    places: list[int]
+
+    def first(self, n_questions: int | None = None) -> list[Example]:
+        """Take what the first questions gave.
+
+        Args:
+            n_questions: questions asked (count), or None for all.
+
+        Returns:
+            The examples, in the order of the questions.
+        """
+        if n_questions is None:
+            return self.examples
+        return self.examples[: bisect_left(self.places, n_questions)]
+
+
+def read_kept(folder: RunFolder) -> Kept:
+    """Read what a run may learn from, once for all budgets.
 
     Args:
         folder: the run.
-        n_questions: questions asked (count), or None for all.
 
     Returns:
-        The examples kept, in the order of the questions.
+        The examples with their places.
 
     Raises:
         InvalidInputError: nothing was kept yet.
@@ -93,14 +118,14 @@ def examples_of(folder: RunFolder, n_questions: int | None = None) -> list[Examp
     if not folder.kept.is_file():
         message = f"{folder.path}: there are no answers to learn from yet"
         raise InvalidInputError(message, hint="run `stillwatch distill ask` first")
-    if n_questions is None:
-        return list(read_examples(folder.kept))
-    asked = {item.item_id for item in islice(read_items(folder.questions), n_questions)}
-    return [one for one in read_examples(folder.kept) if one.item.item_id in asked]
+    order = {item.item_id: place for place, item in enumerate(read_items(folder.questions))}
+    kept = [one for one in read_examples(folder.kept) if one.item.item_id in order]
+    kept.sort(key=lambda one: order[one.item.item_id])  # as they stand, unless questions changed
+    return Kept(kept, [order[one.item.item_id] for one in kept])
 
 
 def tasks_of(
-    folder: RunFolder, table: TrainTable, gad: GadTable, *, budgets: Sequence[int]
+    folder: RunFolder, table: TrainTable, gad: GadTable, *, kept: Kept, budgets: Sequence[int]
 ) -> list[StudentTask]:
     """List the students of a run.
 
@@ -108,22 +133,21 @@ def tasks_of(
         folder: the run.
         table: how they are trained.
         gad: settings of the on-policy method.
+        kept: what they learn from.
         budgets: questions asked, one student for each and seed.
 
     Returns:
         The tasks, largest budgets first: they take longest.
     """
-    # Where files lie does not matter, what is in them does: the tokenizer comes from what was kept.
-    student = msgspec.structs.replace(table.student, tokenizer="")
-    plain = msgspec.structs.replace(table, at=(), seeds=(0,), student=student)
     told = {
-        "train": msgspec.to_builtins(plain),
+        "train": msgspec.to_builtins(msgspec.structs.replace(table, at=(), seeds=(0,))),
         "gad": msgspec.to_builtins(gad) if table.method == "gad" else None,
     }
     settings = canonical_json(told)
+    table = with_tokenizer(table, folder, kept.examples)
     found = []
     for n in sorted(budgets, reverse=True):
-        learnt = examples_digest(examples_of(folder, n))
+        learnt = examples_digest(kept.first(n))
         for seed in table.seeds:
             digest = hashlib.sha256(f"{settings}|{learnt}|{seed}".encode()).hexdigest()[:24]
             found.append(StudentTask(folder, n, seed, table, gad, digest))
@@ -224,7 +248,7 @@ def train_one(task: StudentTask) -> StudentRecord:
     """
     from stillwatch.distill.train_lm import train_lm
 
-    examples = examples_of(task.folder, task.n_questions)
+    examples = read_kept(task.folder).first(task.n_questions)
     out = task.folder.student(task.n_questions, task.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     if task.table.method == "gad":
@@ -247,7 +271,5 @@ def train_one(task: StudentTask) -> StudentRecord:
         settings=task.settings,
         left_out=dict(result.left_out),
     )
-    part = out / f".{FACTS}.part"
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
-    part.replace(out / FACTS)
+    replace_json(out / FACTS, record)
     return record

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stillwatch.errors import reject
 from stillwatch.stats.clustered import Layout, clustered_difference, clustered_share
-from stillwatch.stats.intervals import Difference, Interval, paired_difference, wilson
+from stillwatch.stats.intervals import Estimate, Interval, paired_difference, wilson
 
 
 class Scorable(Protocol):
@@ -53,7 +53,7 @@ class SkillScore:
     agreement: float | None = None
     agreement_on_mistakes: float | None = None
     n_mistakes: int = 0
-    behind_teacher: Difference | None = None
+    behind_teacher: Estimate | None = None
 
     @property
     def n_items(self) -> int:
@@ -200,7 +200,7 @@ def _interval(correct: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> I
 
 def _behind(
     correct: NDArray[np.bool_], teacher: NDArray[np.bool_], groups: NDArray[np.int64] | None
-) -> Difference:
+) -> Estimate:
     if groups is None:
         return paired_difference(correct, teacher)
-    return Difference(*clustered_difference(correct, teacher, Layout.of(groups)))
+    return clustered_difference(correct, teacher, Layout.of(groups))

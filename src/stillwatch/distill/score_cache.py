@@ -39,6 +39,12 @@ class Trial(NamedTuple):
     sample: int
 
 
+class _Asked(NamedTuple):
+    trial: Trial
+    question: Question
+    key: str
+
+
 class Said(NamedTuple):
     """What a model said.
 
@@ -167,9 +173,8 @@ async def collect_answers(
     Raises:
         StillwatchError: a refused key, a spent budget, a full disk. What was answered is kept.
     """
-    questions = [question_of(trial, table) for trial in trials]
-    keys = _keys(contender, questions, trials)
-    said = [cache.find(key) for key in keys]
+    asked = [_asked(contender, trial, table) for trial in trials]
+    said = [cache.find(one.key) for one in asked]
     todo = [n for n, found in enumerate(said) if found is None]
     n_done, batch = len(trials) - len(todo), contender.batch
     calls = iter([todo[at : at + batch] for at in range(0, len(todo), batch)])
@@ -178,14 +183,14 @@ async def collect_answers(
         nonlocal n_done
         for rows in calls:
             started_at = time.time()
-            replies = await _ask(contender, questions, rows)
+            replies = await _ask(contender, asked, rows)
             exchanges = {
-                n: _exchange(contender, questions[n], reply, trial=trials[n], started_at=started_at)
+                n: _exchange(contender, asked[n], reply, started_at=started_at)
                 for n, reply in replies
                 if reply is not None and reply.answers
             }
             # Together: one sync of the disk serves the whole batch.
-            kept = [cache.keep(keys[n], exchange) for n, exchange in exchanges.items()]
+            kept = [cache.keep(asked[n].key, exchange) for n, exchange in exchanges.items()]
             for n, found in zip(exchanges, await asyncio.gather(*kept), strict=True):
                 said[n] = found
             n_done += len(rows)
@@ -196,11 +201,9 @@ async def collect_answers(
     return said
 
 
-def _keys(
-    contender: Contender, questions: Sequence[Question], trials: Sequence[Trial]
-) -> list[str]:
-    pairs = zip(questions, trials, strict=True)
-    return [request_key(contender, asked, sample=trial.sample) for asked, trial in pairs]
+def _asked(contender: Contender, trial: Trial, table: ScoreTable) -> _Asked:
+    question = question_of(trial, table)
+    return _Asked(trial, question, request_key(contender, question, sample=trial.sample))
 
 
 async def _together(works: Sequence[Callable[[], Coroutine[None, None, None]]]) -> None:
@@ -222,30 +225,28 @@ def _leaves(group: BaseExceptionGroup[StillwatchError]) -> Iterator[StillwatchEr
 
 
 async def _ask(
-    contender: Contender, questions: Sequence[Question], rows: Sequence[int]
+    contender: Contender, asked: Sequence[_Asked], rows: Sequence[int]
 ) -> list[tuple[int, Reply | None]]:
     """Ask a batch; one that fails is asked again by halves, until what fails stands alone."""
     try:
-        replies = await contender.answer([questions[n] for n in rows])
+        replies = await contender.answer([asked[n].question for n in rows])
     except ModelAuthError:
         raise
     except ModelError:
         if len(rows) == 1:
             return [(rows[0], None)]
         half = len(rows) // 2
-        first = await _ask(contender, questions, rows[:half])
-        return [*first, *await _ask(contender, questions, rows[half:])]
+        first = await _ask(contender, asked, rows[:half])
+        return [*first, *await _ask(contender, asked, rows[half:])]
     return list(zip(rows, replies, strict=True))
 
 
-def _exchange(
-    contender: Contender, question: Question, reply: Reply, *, trial: Trial, started_at: float
-) -> Exchange:
+def _exchange(contender: Contender, asked: _Asked, reply: Reply, *, started_at: float) -> Exchange:
     tags = {
         "contender": contender.identity,
-        "item_id": trial.item.item_id,
-        "sample": str(trial.sample),
-        "request_key": request_key(contender, question, sample=trial.sample),
+        "item_id": asked.trial.item.item_id,
+        "sample": str(asked.trial.sample),
+        "request_key": asked.key,
     }
     return Exchange(
         exchange_id=uuid.uuid4().hex,
@@ -255,9 +256,9 @@ def _exchange(
         wire="other",
         model=contender.name,
         model_returned=reply.model_returned or None,
-        messages=with_system(question, contender.system).messages,
+        messages=with_system(asked.question, contender.system).messages,
         answers=reply.answers[:1],
-        parameters=question.parameters,
+        parameters=asked.question.parameters,
         input_tokens=reply.input_tokens,
         output_tokens=reply.output_tokens,
         tags=tags,

@@ -14,7 +14,9 @@ from stillwatch.distill.comparing import Comparison, Field, ModelFigures
 from stillwatch.distill.contender import TEACHER, UNTOUCHED
 from stillwatch.distill.points import PointLine
 from stillwatch.errors import reject
-from stillwatch.stats.clustered import Estimate, difference_of
+from stillwatch.record.disk import replace_file
+from stillwatch.stats.clustered import difference_of
+from stillwatch.stats.intervals import Estimate
 
 INSIDE, OUTSIDE = "held out", "out of distribution"
 #: Beyond this share of answers, what a check could not judge or a limit has cut is told.
@@ -184,9 +186,8 @@ class ScoreReport:
         Args:
             path: the file.
         """
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(self.as_dict(), order="sorted")))
-        part.replace(path)
+        encoded = msgspec.json.encode(self.as_dict(), order="sorted")
+        replace_file(path, msgspec.json.format(encoded))
 
     def point_lines(self, facts: Mapping[str, StudentFacts]) -> list[PointLine]:
         """Lay the scores out as lines of a points file, for a curve.

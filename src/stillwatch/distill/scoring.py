@@ -37,7 +37,7 @@ from stillwatch.distill.score_report import (
 from stillwatch.distill.score_table import ScoreTable
 from stillwatch.errors import ModelError, reject
 from stillwatch.model.protocol import Model
-from stillwatch.stats.clustered import Estimate
+from stillwatch.stats.intervals import Estimate
 
 __all__ = [
     "HeldOutItems",

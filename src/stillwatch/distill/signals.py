@@ -150,11 +150,11 @@ def align(
     row = b"".join(vocabulary.words[i] for i in token_ids[n_prompt:])
     said = b"".join(vocabulary.raw_of(position.chosen.raw) for position in positions)
     # A template may open the answer with a tag of its own, and trims blanks at its ends.
-    offset = row.find(text.strip().encode()) - said.find(text.strip().encode())
-    if text.strip().encode() not in row or text.strip().encode() not in said:
+    core = text.strip().encode()
+    if core not in row or core not in said:
         return None
     places, support = [], []
-    at = -offset
+    at = said.find(core) - row.find(core)
     for i, token in enumerate(token_ids[n_prompt:], start=n_prompt):
         end = at + len(vocabulary.words[token])
         position = starts.get((at, end))

@@ -45,6 +45,7 @@ class Student:
         rows: the examples that it can learn from.
         pad_id: fills short rows.
         precision: "float32" or "bfloat16".
+        n_parameters: weights that training moves, counted before adapters are merged (count).
         chat: a `ChatTokenizer` for a house model, else a `ChatTemplate`.
         left_out: examples that it cannot learn from, by reason (counts).
         template_sha256: hash of the chat template, "" for the house's format.
@@ -55,6 +56,7 @@ class Student:
     rows: Sequence[Row]
     pad_id: int
     precision: str
+    n_parameters: int
     chat: ChatTokenizer | ChatTemplate
     left_out: Mapping[str, int]
     template_sha256: str
@@ -103,7 +105,8 @@ def _house_student(examples: Sequence[Example], table: TrainTable, *, seed: int)
 
     return Student(
         model=model, rows=found.rows, pad_id=chat.pad_id, precision=_precision(table, model),
-        chat=chat, left_out=found.left_out, template_sha256="", save=save,
+        n_parameters=_n_trained(model), chat=chat, left_out=found.left_out, template_sha256="",
+        save=save,
     )  # fmt: skip
 
 
@@ -134,7 +137,8 @@ def _chat_student(examples: Sequence[Example], table: TrainTable, *, seed: int) 
 
     return Student(
         model=model, rows=found.rows, pad_id=template.pad_id, precision=_precision(table, model),
-        chat=template, left_out=found.left_out, template_sha256=template.sha256, save=save,
+        n_parameters=_n_trained(model), chat=template, left_out=found.left_out,
+        template_sha256=template.sha256, save=save,
     )  # fmt: skip
 
 
@@ -273,6 +277,10 @@ def _check_vocabulary(model: Any, template: ChatTemplate) -> None:
     if tokens > rows:
         hint = "the tokenizer is another model's"
         reject("[train.student]", "tokenizer", f"at most {rows} tokens", got=tokens, hint=hint)
+
+
+def _n_trained(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _precision(table: TrainTable, model: Any) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
+from stillwatch.distill.addresses import PORTS, host_of, is_loopback_host, shown, split_url
 from stillwatch.errors import ConfigError, reject
 
 #: How a teacher is spoken to; `folder` is a local Hugging Face folder.
@@ -38,7 +37,6 @@ _OURS = {
 }
 #: Headers that carry a secret; they are read from the environment.
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "proxy-authorization"})
-_PORTS = {"http": 80, "https": 443}
 #: Files of a model folder that decide what it answers, besides its weights.
 _MODEL_FILES = (".json", ".jinja", ".model", ".txt")
 _WEIGHTS = (".safetensors", ".bin")
@@ -150,34 +148,14 @@ def identify(teacher: TeacherTable) -> TeacherIdentity:
             model=teacher.model or folder.resolve().name,
             is_local=True,
         )
-    parts = urlsplit(teacher.endpoint)
-    host = (parts.hostname or "").lower()
-    port = "" if parts.port in {None, _PORTS[parts.scheme]} else f":{parts.port}"
-    shown = f"[{host}]" if ":" in host else host
+    host = host_of(teacher.endpoint)
     return TeacherIdentity(
         wire=teacher.wire,
-        endpoint=f"{parts.scheme}://{shown}{port}{parts.path.rstrip('/')}",
+        endpoint=shown(teacher.endpoint),
         host=host,
         model=teacher.model,
-        is_local=is_loopback(host),
+        is_local=is_loopback_host(host),
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its spelling alone.
-
-    Args:
-        host: a name or an address, without port and brackets.
-
-    Returns:
-        True for 127.0.0.0/8, ::1 and `localhost`.
-    """
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def max_output(teacher: TeacherTable) -> int | None:
@@ -260,12 +238,7 @@ def _read(variable: str, environ: Mapping[str, str]) -> str:
 
 def _check_endpoint(endpoint: str) -> None:
     rule = "an http or https URL without user, query or fragment"
-    try:
-        parts = urlsplit(endpoint)
-        port = parts.port
-    except ValueError:
-        port = -1
-        parts = urlsplit("")
-    bad = port == -1 or parts.scheme not in _PORTS or not parts.hostname
+    parts = split_url(endpoint)
+    bad = parts.scheme not in PORTS or not parts.hostname
     if bad or parts.username or parts.password or parts.query or parts.fragment:
         reject("[teacher]", "endpoint", rule, got=f"{len(endpoint)} characters")

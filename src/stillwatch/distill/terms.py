@@ -11,9 +11,10 @@ import tomllib
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from urllib.parse import urlsplit
 
 import msgspec
+
+from stillwatch.distill.addresses import host_of
 
 
 class TermsHint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,7 +65,7 @@ def terms_hints(model: str, endpoint: str = "") -> tuple[TermsHint, ...]:
         >>> [hint.licence_spdx for hint in terms_hints("deepseek-ai/DeepSeek-R1")]
         ['MIT']
     """
-    host = _host(endpoint)
+    host = host_of(endpoint)
     found = [row for row in _rows() if any(_is_of(host, owned) for owned in row.hosts)]
     name = model.lower()
     for row in _rows() if name else ():
@@ -72,13 +73,6 @@ def terms_hints(model: str, endpoint: str = "") -> tuple[TermsHint, ...]:
             found.append(row)
             break
     return tuple(dict.fromkeys(found))
-
-
-def _host(endpoint: str) -> str:
-    try:
-        return (urlsplit(endpoint).hostname or "").rstrip(".")
-    except ValueError:
-        return ""
 
 
 def _is_of(host: str, owned: str) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from stillwatch.distill.items import Item
 from stillwatch.record.exchange import Answer, Message, canonical_json
+from stillwatch.wire.question import Reply
 
 #: Tokens that a chat template puts around a message: role and separators. ChatML spends 5; thrice.
 _AROUND_MESSAGE = 16
@@ -60,6 +61,20 @@ def answers_bound(answers: Iterable[Answer]) -> int:
         total += _AROUND_MESSAGE + len(answer.text.encode())
         total += len((answer.reasoning or "").encode()) + len((answer.extra or "").encode())
     return total
+
+
+def output_of(reply: Reply) -> int:
+    """Say how many tokens a reply is charged with.
+
+    Args:
+        reply: what came.
+
+    Returns:
+        Tokens as the endpoint told them, else their bound (count).
+    """
+    if reply.output_tokens is None:
+        return answers_bound(reply.answers)
+    return reply.output_tokens
 
 
 def input_bound(item: Item, system: str = "") -> int:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.distill.batches import Batch, Row, batch_order, pad_rows
+from stillwatch.distill.batches import row_of
 from stillwatch.distill.loop import LoopPlan, run_loop
 from stillwatch.distill.optimizer import StudentOptimizer
 from stillwatch.errors import extra, reject
@@ -153,7 +153,7 @@ def train_student(
             prompt_loss=recipe.prompt_loss,
             seed=recipe.seed,
         )
-        rows = [_row(pair) for pair in encoded]
+        rows = [row_of(ids, n_prompt) for ids, n_prompt in encoded]
         found = run_loop(model, rows, optimizer=optimizer, plan=plan, on_step=on_step)
     save_model(model, tokenizer=chat, defaults=recipe.defaults, out=out)
     return TrainingResult(
@@ -213,43 +213,6 @@ def rate_at(step: int, recipe: Recipe) -> float:
     if step < rise:
         return recipe.learning_rate * (step + 1) / rise
     return recipe.learning_rate * (recipe.steps - step) / (recipe.steps - rise)
-
-
-def batch_pairs(encoded: Sequence[EncodedPair], *, pad_id: int, recipe: Recipe) -> Iterator[Batch]:
-    """Yield batches of like length without end, in an order fixed by the recipe's seed.
-
-    Every pair is shown once an epoch. Fewer pairs than a batch are repeated to fill it.
-
-    Args:
-        encoded: at least one pair.
-        pad_id: fills rows to the longest of their batch.
-        recipe: its batch size and seed.
-
-    Yields:
-        One batch a step.
-    """
-    rows = [_row(pair) for pair in encoded]
-    lengths = np.array([len(row.token_ids) for row in rows])
-    for chosen in batch_order(lengths, batch_size=recipe.batch_size, seed=recipe.seed):
-        yield pad_rows([rows[i] for i in chosen], pad_id=pad_id)
-
-
-def pad_batch(pairs: Sequence[EncodedPair], *, pad_id: int) -> Batch:
-    """Lay pairs out as one batch and mark which targets count.
-
-    Args:
-        pairs: the rows.
-        pad_id: fills rows to the longest.
-
-    Returns:
-        The batch; the first token of a row is never a target.
-    """
-    return pad_rows([_row(pair) for pair in pairs], pad_id=pad_id)
-
-
-def _row(pair: EncodedPair) -> Row:
-    is_answer = np.arange(len(pair.token_ids)) >= pair.n_prompt
-    return Row(np.array(pair.token_ids, dtype=np.int64), is_answer)
 
 
 def _encode(pairs: Sequence[Pair], chat: ChatTokenizer, *, context: int) -> list[EncodedPair]:

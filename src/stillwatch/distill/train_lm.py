@@ -64,46 +64,44 @@ def train_lm(
 
         return train_by_trl(examples, table, seed=seed, out=out, on_step=on_step)
     started = time.process_time()
-    with _threads(table):
+    with threads_of(table):
         student = make_student(examples, table, seed=seed)
-        plan = plan_of(student, table, seed=seed, out=out)
-        optimizer = StudentOptimizer(
-            student.model, uses_muon=table.uses_muon, weight_decay=table.weight_decay
-        )
-        n_parameters = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
-        found = run_loop(
-            student.model, student.rows, optimizer=optimizer, plan=plan, on_step=on_step
-        )
+        found = learn_texts(student, table, seed=seed, out=out, on_step=on_step)
         student.save(out)
-    if plan.checkpoint is not None:
-        remove_checkpoint(plan.checkpoint)
-    return result_of(
-        student, found, out=out, n_parameters=n_parameters, cpu_s=time.process_time() - started
-    )
+    if table.save_every:
+        remove_checkpoint(checkpoint_path(out))
+    return result_of(student, found, out=out, cpu_s=time.process_time() - started)
 
 
-def plan_of(student: Student, table: TrainTable, *, seed: int, out: Path) -> LoopPlan:
-    """Plan the loop of a student.
+def learn_texts(
+    student: Student,
+    table: TrainTable,
+    *,
+    seed: int,
+    out: Path,
+    on_step: Callable[[int, float], None] | None = None,
+) -> LoopResult:
+    """Train a student on its rows by the package's own loop.
 
     Args:
         student: with its rows.
         table: how to train.
         seed: of the order of the rows.
         out: where the student will stand; its checkpoint lies beside it.
+        on_step: called with the steps done and the loss in nats a token.
 
     Returns:
-        The plan.
+        The losses and counts.
     """
     steps = table.steps_for(len(student.rows))
     checkpoint = checkpoint_path(out) if table.save_every else None
-    return LoopPlan(
+    plan = LoopPlan(
         steps=steps,
         rate=lambda step: rate_of(step, table, steps=steps),
         batch_size=table.batch_size,
         pad_id=student.pad_id,
         accumulate=table.accumulate,
         prompt_loss=table.prompt_share,
-        clip=table.clip,
         seed=seed,
         precision=student.precision,
         topk=table.topk if table.method == "topk" else None,
@@ -111,18 +109,22 @@ def plan_of(student: Student, table: TrainTable, *, seed: int, out: Path) -> Loo
         save_every=table.save_every,
         run=run_of(student, table, seed=seed) if checkpoint else "",
     )
+    optimizer = StudentOptimizer(
+        student.model,
+        uses_muon=table.uses_muon,
+        weight_decay=table.weight_decay,
+        clip=table.clip,
+    )
+    return run_loop(student.model, student.rows, optimizer=optimizer, plan=plan, on_step=on_step)
 
 
-def result_of(
-    student: Student, found: LoopResult, *, out: Path, n_parameters: int, cpu_s: float
-) -> TrainingResult:
+def result_of(student: Student, found: LoopResult, *, out: Path, cpu_s: float) -> TrainingResult:
     """Sum a run up.
 
     Args:
         student: as it was made.
         found: what the loop came to.
         out: the model folder.
-        n_parameters: trained weights (count).
         cpu_s: processor time, in seconds.
 
     Returns:
@@ -130,7 +132,7 @@ def result_of(
     """
     return TrainingResult(
         folder=out,
-        n_parameters=n_parameters,
+        n_parameters=student.n_parameters,
         n_pairs=len(student.rows),
         n_tokens=found.n_tokens,
         losses=found.losses,
@@ -201,6 +203,13 @@ def _row_bytes(rows: Sequence[Row]) -> Iterator[bytes]:
         yield row.token_ids.tobytes() + b"|" + row.is_answer.tobytes() + b"|" + signal
 
 
-def _threads(table: TrainTable) -> AbstractContextManager[None]:
-    """House models train on one thread; others on as many as torch was given."""
+def threads_of(table: TrainTable) -> AbstractContextManager[None]:
+    """House models train on one thread; others on as many as torch was given.
+
+    Args:
+        table: which student.
+
+    Returns:
+        To be entered around training.
+    """
     return one_thread() if table.student.is_house else nullcontext()

@@ -76,7 +76,6 @@ def train_by_trl(
     steps = table.steps_for(len(student.rows))
     scratch = out.with_name(f".{out.name}.trl")
     _begin(scratch, run=run_of(student, table, seed=seed))
-    n_parameters = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
     order = list(_order(student.rows, table, seed=seed, steps=steps))
     trainer = _trainer(student, table, order=order, settings=_settings(table, steps, seed, scratch))
     if on_step is not None:
@@ -96,9 +95,7 @@ def train_by_trl(
         n_answer_tokens=sum(int(row.is_answer.sum()) for row in shown),
         resumed_at=resumed,
     )
-    return result_of(
-        student, found, out=out, n_parameters=n_parameters, cpu_s=time.process_time() - started
-    )
+    return result_of(student, found, out=out, cpu_s=time.process_time() - started)
 
 
 def write_job(path: Path, job: TrlJob) -> Path:

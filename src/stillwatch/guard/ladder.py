@@ -57,6 +57,30 @@ class Rung:
         """Tokens that the campaign's bucket holds (count, at least 1)."""
         return self.burst or max(1.0, (self.limit_per_day or 0.0) / 24.0)
 
+    def refilled(self, level: float, elapsed_s: float) -> float:
+        """Let tokens flow back into a bucket.
+
+        Args:
+            level: tokens that it held.
+            elapsed_s: seconds since then; below 0 counts as none.
+
+        Returns:
+            Tokens that it holds now.
+        """
+        return min(self.capacity, level + max(0.0, elapsed_s) * self.rate_per_s)
+
+    def wait_s(self, level: float) -> float:
+        """Tell how long until a bucket holds a token.
+
+        Args:
+            level: tokens that it holds.
+
+        Returns:
+            Seconds; 0.0 when one is there.
+        """
+        # A refill that sums to 0.9999999999 after the announced wait is a whole token.
+        return 0.0 if level >= 1.0 - 1e-9 else (1.0 - level) / self.rate_per_s
+
 
 @dataclass(frozen=True, slots=True)
 class LadderRule:
@@ -166,12 +190,11 @@ class TokenBuckets:
             0.0 when a token was there and is taken now, else seconds until one will be.
         """
         level, last = self._levels.get(campaign_id, (rung.capacity, now))
-        level = min(rung.capacity, level + max(0.0, now - last) * rung.rate_per_s)
-        last = max(now, last)
-        # A refill that sums to 0.9999999999 after the announced wait is a whole token.
-        granted = level >= 1.0 - 1e-9
-        self._levels[campaign_id] = (max(0.0, level - 1.0) if granted else level, last)
-        return 0.0 if granted else (1.0 - level) / rung.rate_per_s
+        level = rung.refilled(level, now - last)
+        wait_s = rung.wait_s(level)
+        held = level if wait_s > 0 else max(0.0, level - 1.0)
+        self._levels[campaign_id] = (held, max(now, last))
+        return wait_s
 
     def levels(self) -> Mapping[str, float]:
         """Tell the tokens left per campaign, as of its last question.

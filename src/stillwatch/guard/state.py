@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -83,7 +82,7 @@ class GuardState:
             journal, hasher=self._hasher, clock=self.clock, metrics=self.metrics
         )
         if self.policy is not None:
-            self.recorder.given_out = _volume(self.policy)
+            self.recorder.given_out = self.policy.answered
         self.table = VerdictTable(self.config.verdict_path)
         self._stack.callback(self.table.close)
         self.board = self.table.load()
@@ -204,13 +203,6 @@ def _policy(config: GuardConfig, hasher: KeyedHash, metrics: Metrics) -> LivePol
         return None
     key = config.secrets.mark_master_key
     return LivePolicy(Settings(config.policy, config.accounts, hasher, key), metrics)
-
-
-def _volume(policy: LivePolicy) -> Callable[[str, float, int], None]:
-    def given_out(account: str, now: float, output_tokens: int) -> None:
-        policy.answered(account, now, output_tokens=output_tokens)
-
-    return given_out
 
 
 async def _end(task: asyncio.Task[None]) -> None:

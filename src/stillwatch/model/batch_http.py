@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stillwatch.model.client import ModelUnavailableError, Timeouts, error_of
 from stillwatch.wire.chat import parse_error_code
 from stillwatch.wire.chat_stream import dict_of
 
+_NO_HEADERS: Mapping[str, str] = {}
 _decode = msgspec.json.Decoder().decode
 
 
@@ -46,15 +48,10 @@ class BatchHttp:
             ModelError: it did not come.
         """
         part = path.with_name(f"{path.name}.part")
-        try:
-            async with self._open().get(self.where + place, headers=self._headers) as response:
-                if response.status != 200:
-                    raise self._error(response, await response.read())
-                with part.open("wb") as file:
-                    async for piece in response.content.iter_chunked(1 << 18):
-                        file.write(piece)
-        except (TimeoutError, aiohttp.ClientError) as error:
-            raise self._broken(error) from error
+        async with self._replied("GET", place) as response:
+            with part.open("wb") as file:
+                async for piece in response.content.iter_chunked(1 << 18):
+                    file.write(piece)
         part.replace(path)
 
     async def first_line(self, place: str) -> bytes:
@@ -69,18 +66,13 @@ class BatchHttp:
         Raises:
             ModelError: it did not come.
         """
-        try:
-            async with self._open().get(self.where + place, headers=self._headers) as response:
-                if response.status != 200:
-                    raise self._error(response, await response.read())
-                found = b""
-                async for piece in response.content.iter_chunked(1 << 16):
-                    found += piece
-                    if b"\n" in found:
-                        break
-                return found.partition(b"\n")[0]
-        except (TimeoutError, aiohttp.ClientError) as error:
-            raise self._broken(error) from error
+        found = b""
+        async with self._replied("GET", place) as response:
+            async for piece in response.content.iter_chunked(1 << 16):
+                found += piece
+                if b"\n" in found:
+                    break
+        return found.partition(b"\n")[0]
 
     async def aclose(self) -> None:
         """Close the connections. A second call does nothing."""
@@ -119,21 +111,32 @@ class BatchHttp:
         Raises:
             ModelError: none came.
         """
-        headers = {**self._headers, "content-type": kind} if kind else self._headers
-        try:
-            async with self._open().request(
-                method, self.where + path, data=data, headers=headers, allow_redirects=False
-            ) as response:
-                body = await response.read()
-                if response.status != 200:
-                    raise self._error(response, body)
-        except (TimeoutError, aiohttp.ClientError) as error:
-            raise self._broken(error) from error
+        told = {"content-type": kind} if kind else {}
+        async with self._replied(
+            method, path, headers=told, data=data, allow_redirects=False
+        ) as response:
+            body = await response.read()
         try:
             return dict_of(_decode(body))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"{self.where}: the reply was no JSON"
             raise ModelUnavailableError(message) from error
+
+    @asynccontextmanager
+    async def _replied(
+        self, method: str, path: str, *, headers: Mapping[str, str] = _NO_HEADERS, **sent: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Give a reply of status 200; failures before its end are translated."""
+        headers = {**self._headers, **headers}
+        try:
+            async with self._open().request(
+                method, self.where + path, headers=headers, **sent
+            ) as response:
+                if response.status != 200:
+                    raise self._error(response, await response.read())
+                yield response
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise self._broken(error) from error
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

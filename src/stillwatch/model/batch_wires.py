@@ -21,7 +21,7 @@ from stillwatch.model.batch_base import (
     read_results,
 )
 from stillwatch.model.batch_http import BatchHttp
-from stillwatch.model.client import ModelUnavailableError, Timeouts
+from stillwatch.model.client import MESSAGES_VERSION, ModelUnavailableError, Timeouts
 from stillwatch.wire import chat, messages, responses
 from stillwatch.wire.chat_stream import dict_of, list_of
 from stillwatch.wire.question import Reply
@@ -233,7 +233,7 @@ def batch_client(
     if wire not in BATCH_WIRES:
         reject("[ask]", "batch", f"false for a wire other than {', '.join(BATCH_WIRES)}", got=wire)
     if wire == "anthropic.messages":
-        versioned = {"anthropic-version": "2023-06-01", **headers}
+        versioned = {**MESSAGES_VERSION, **headers}
         http = BatchHttp(endpoint, headers=versioned, timeouts=timeouts)
         return AnthropicBatches(http, wire=wire)
     return OpenAIBatches(BatchHttp(endpoint, headers=headers, timeouts=timeouts), wire=wire)

@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -89,9 +88,11 @@ class _WireSpec(NamedTuple):
     path: str
     parse: Callable[[bytes], Reply]
     assembler: Callable[[], _Assembler]
-    headers: dict[str, str]
+    headers: Mapping[str, str]
 
 
+#: What the Messages wire wants beside the key.
+MESSAGES_VERSION: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
 _WIRES: dict[str, _WireSpec] = {
     "openai.chat": _WireSpec("/chat/completions", chat.parse_response, ChunkAssembler, {}),
     "openai.responses": _WireSpec("/responses", responses.parse_response, ResponseAssembler, {}),
@@ -99,7 +100,7 @@ _WIRES: dict[str, _WireSpec] = {
         "/messages",
         messages.parse_response,
         MessageAssembler,
-        {"anthropic-version": "2023-06-01"},
+        MESSAGES_VERSION,
     ),
 }
 _NO_HEADERS: Mapping[str, str] = {}
@@ -192,12 +193,7 @@ class EndpointClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def _read(self, data: bytes, headers: Mapping[str, str]) -> Outcome:

@@ -5,13 +5,14 @@ Model code is transformers' Llama; the loop is our own, because every row differ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from stillwatch.errors import reject
 from stillwatch.model.folder import SPECIAL_TOKENS, ChatTokenizer
 
 Ids = npt.NDArray[np.int64]
@@ -98,6 +99,84 @@ class Generation(NamedTuple):
     choices: tuple[TokenChoice, ...] | None = None
 
 
+def check_row(row: GenerationRow, *, name: str, context: int) -> None:
+    """Refuse a row that a model cannot answer.
+
+    Args:
+        row: the answer to generate.
+        name: the model's.
+        context: the longest conversation that it was made for, in tokens (count).
+    """
+    where, length = f"model {name}", len(row.prompt_ids)
+    if not 1 <= length < context:
+        reject(where, "prompt", f"1 to {context - 1} tokens long", got=length)
+    if row.max_new_tokens < 1:
+        reject(where, "max_new_tokens", "at least 1", got=row.max_new_tokens)
+    if not 0 <= row.temperature <= 2:
+        reject(where, "temperature", "between 0 and 2", got=row.temperature)
+    if not 0 < row.top_p <= 1:
+        reject(where, "top_p", "above 0 and at most 1", got=row.top_p)
+
+
+def generate_by_length(
+    rows: Sequence[GenerationRow],
+    *,
+    batch_size: int,
+    run: Callable[[list[GenerationRow]], list[Generation]],
+) -> list[Generation]:
+    """Generate in batches of rows of like length.
+
+    Args:
+        rows: any number.
+        batch_size: rows of a batch (count).
+        run: generates one batch, in order.
+
+    Returns:
+        One generation a row, in order.
+    """
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt_ids), i))
+    done: dict[int, Generation] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        done.update(zip(chosen, run([rows[i] for i in chosen]), strict=True))
+    return [done[i] for i in range(len(rows))]
+
+
+def rows_by_bias(rows: Iterable[GenerationRow]) -> list[tuple[LogitBias, list[int]]]:
+    """Group rows that share a bias, so that they share its computation.
+
+    Args:
+        rows: of one forward pass.
+
+    Returns:
+        Each bias with the places of its rows; rows without one are left out.
+    """
+    groups: dict[int, tuple[LogitBias, list[int]]] = {}
+    for k, row in enumerate(rows):
+        if row.bias is not None:
+            groups.setdefault(id(row.bias), (row.bias, []))[1].append(k)
+    return list(groups.values())
+
+
+def pad_left(prompts: Sequence[Sequence[int] | Ids], *, pad_id: int) -> tuple[Ids, Ids]:
+    """Lay prompts out so that all end together.
+
+    Args:
+        prompts: at least one.
+        pad_id: fills prompts up to the longest.
+
+    Returns:
+        Token ids, and 1 where a token is the prompt's own; both of shape (n_prompts, longest).
+    """
+    width = max(len(prompt) for prompt in prompts)
+    ids = np.full((len(prompts), width), pad_id, dtype=np.int64)
+    own = np.zeros((len(prompts), width), dtype=np.int64)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = prompt
+        own[i, width - len(prompt) :] = 1
+    return ids, own
+
+
 class DecodedBatch:
     """Rows that are decoded together: left-padded, one key-value cache, finished rows dropped.
 
@@ -129,14 +208,11 @@ class DecodedBatch:
         import torch
         from transformers import DynamicCache
 
-        width = max(len(row.prompt_ids) for row in self.rows)
-        ids = np.full((len(self.rows), width), self.tokenizer.pad_id, dtype=np.int64)
-        seen = np.zeros((len(self.rows), width + int(self.room.max())), dtype=np.int64)
-        for i, row in enumerate(self.rows):
-            ids[i, width - len(row.prompt_ids) :] = row.prompt_ids
-            seen[i, width - len(row.prompt_ids) :] = 1
-        places = np.maximum(np.cumsum(seen[:, :width], axis=1) - 1, 0)
-        mask = torch.from_numpy(seen)
+        prompts = [row.prompt_ids for row in self.rows]
+        ids, seen = pad_left(prompts, pad_id=self.tokenizer.pad_id)
+        width, room = ids.shape[1], int(self.room.max())
+        places = np.maximum(np.cumsum(seen, axis=1) - 1, 0)
+        mask = torch.from_numpy(np.pad(seen, ((0, 0), (0, room)), constant_values=1))
         alive = np.arange(len(self.rows))
         cache = DynamicCache()
         while True:
@@ -197,16 +273,11 @@ class DecodedBatch:
         return biased
 
     def _biased(self, logits: Floats, alive: Ids) -> Floats:
-        groups: dict[int, list[int]] = {}
-        for k, i in enumerate(alive):
-            if self.rows[i].bias is not None:
-                groups.setdefault(id(self.rows[i].bias), []).append(k)
+        groups = rows_by_bias(self.rows[i] for i in alive)
         if not groups:
             return logits
         biased = logits.copy()
-        for members in groups.values():
-            bias = self.rows[alive[members[0]]].bias
-            assert bias is not None  # only such rows were grouped
+        for bias, members in groups:
             context = np.array(
                 [self._preceding(alive[k], bias.context_width) for k in members], dtype=np.int64
             )

@@ -13,7 +13,7 @@ import numpy as np
 
 from stillwatch.errors import extra
 from stillwatch.model.chat_template import ChatTemplate
-from stillwatch.model.decode import Generation, GenerationRow, TokenChoice
+from stillwatch.model.decode import Generation, GenerationRow, TokenChoice, pad_left, rows_by_bias
 
 #: Likeliest tokens that are sorted before the whole vocabulary is.
 _FEW = 256
@@ -36,12 +36,8 @@ def generate_batch(
     with extra("train"):
         import torch
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-    width = max(len(row.prompt_ids) for row in rows)
-    ids = torch.full((len(rows), width), template.pad_id, dtype=torch.int64)
-    mask = torch.zeros((len(rows), width), dtype=torch.int64)
-    for i, row in enumerate(rows):
-        ids[i, width - len(row.prompt_ids) :] = torch.tensor(list(row.prompt_ids))
-        mask[i, width - len(row.prompt_ids) :] = 1
+    ids, mask = pad_left([row.prompt_ids for row in rows], pad_id=template.pad_id)
+    width = ids.shape[1]
     chooser = _Chooser(rows, width=width)
     settings = GenerationConfig(
         do_sample=False,
@@ -51,8 +47,8 @@ def generate_batch(
     )
     with torch.inference_mode():
         out = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
+            input_ids=torch.from_numpy(ids).to(model.device),
+            attention_mask=torch.from_numpy(mask).to(model.device),
             generation_config=settings,
             logits_processor=LogitsProcessorList([chooser]),
             stopping_criteria=StoppingCriteriaList([_Limit(rows, width=width)]),
@@ -116,19 +112,14 @@ class _Chooser:
         return index.gather(1, _invert(kept, uniform)[:, None])[:, 0]
 
     def _biased(self, input_ids: Any, scores: Any) -> Any:
-        """Add what the rows' biases ask for; rows that share one share its computation."""
+        """Add what the rows' biases ask for."""
         import torch
 
-        groups: dict[int, list[int]] = {}
-        for i, row in enumerate(self.rows):
-            if row.bias is not None:
-                groups.setdefault(id(row.bias), []).append(i)
+        groups = rows_by_bias(self.rows)
         if not groups:
             return scores
         shifted = scores.clone()
-        for members in groups.values():
-            bias = self.rows[members[0]].bias
-            assert bias is not None  # only such rows were grouped
+        for bias, members in groups:
             context = input_ids[members, -bias.context_width :].cpu().numpy()
             added = torch.from_numpy(bias.bias(context, scores.shape[1])).to(scores.device)
             shifted[members] += added

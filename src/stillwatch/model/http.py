@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from stillwatch.errors import ModelError, ModelRateError, StillwatchError, reject
@@ -142,12 +141,7 @@ class HttpModel:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _try(self, question: Question, *, stream: bool) -> Reply:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from stillwatch.errors import RecordError, extra, reject
 from stillwatch.model.chat_template import ChatTemplate
-from stillwatch.model.decode import Generation, GenerationRow
+from stillwatch.model.decode import Generation, GenerationRow, check_row, generate_by_length
 from stillwatch.model.folder import CONFIG, GENERATION, SPECIAL_TOKENS, TOKENIZER
 from stillwatch.model.generate import generate_batch
 from stillwatch.model.local import LocalModel
@@ -125,14 +125,12 @@ class HuggingFaceModel:
             One generation a row, in order.
         """
         for row in rows:
-            self._check(row)
-        order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt_ids), i))
-        done: dict[int, Generation] = {}
-        for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            found = generate_batch(self._model, self.template, [rows[i] for i in chosen])
-            done.update(zip(chosen, found, strict=True))
-        return [done[i] for i in range(len(rows))]
+            check_row(row, name=self.name, context=self.context)
+        return generate_by_length(
+            rows,
+            batch_size=self.batch_size,
+            run=lambda batch: generate_batch(self._model, self.template, batch),
+        )
 
     async def answer(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer a batch in a thread; parameters by OpenAI Chat Completions names.
@@ -172,17 +170,6 @@ class HuggingFaceModel:
             )
             for seed in asked.seeds
         ]
-
-    def _check(self, row: GenerationRow) -> None:
-        where, length = f"model {self.name}", len(row.prompt_ids)
-        if not 1 <= length < self.context:
-            reject(where, "prompt", f"1 to {self.context - 1} tokens long", got=length)
-        if row.max_new_tokens < 1:
-            reject(where, "max_new_tokens", "at least 1", got=row.max_new_tokens)
-        if not 0 <= row.temperature <= 2:
-            reject(where, "temperature", "between 0 and 2", got=row.temperature)
-        if not 0 < row.top_p <= 1:
-            reject(where, "top_p", "above 0 and at most 1", got=row.top_p)
 
 
 def open_folder(folder: Path, *, name: str | None = None, device: str = "auto") -> Model:

@@ -12,8 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from stillwatch.errors import extra, reject
-from stillwatch.model.decode import DecodedBatch, Generation, GenerationRow, LogitBias, TokenChoice
+from stillwatch.errors import extra
+from stillwatch.model.decode import (
+    DecodedBatch,
+    Generation,
+    GenerationRow,
+    LogitBias,
+    TokenChoice,
+    check_row,
+    generate_by_length,
+)
 from stillwatch.model.folder import ChatTokenizer, GenerationDefaults, load_weights, read_defaults
 from stillwatch.model.protocol import Question, Reply
 from stillwatch.model.replies import logprobs_of
@@ -117,15 +125,13 @@ class LocalModel:
         with extra("train"):
             import torch
         for row in rows:
-            self._check(row)
-        order = sorted(range(len(rows)), key=lambda i: (len(rows[i].prompt_ids), i))
-        done: dict[int, Generation] = {}
+            check_row(row, name=self.name, context=self.context)
         with torch.inference_mode():
-            for start in range(0, len(order), MAX_BATCH):
-                chosen = order[start : start + MAX_BATCH]
-                batch = DecodedBatch(self._model, self.tokenizer, [rows[i] for i in chosen])
-                done.update(zip(chosen, batch.run(), strict=True))
-        return [done[i] for i in range(len(rows))]
+            return generate_by_length(
+                rows,
+                batch_size=MAX_BATCH,
+                run=lambda batch: DecodedBatch(self._model, self.tokenizer, batch).run(),
+            )
 
     async def answer(self, questions: Sequence[Question]) -> list[Reply]:
         """Answer a batch in a thread; parameters by OpenAI Chat Completions names.
@@ -171,14 +177,3 @@ class LocalModel:
             seed=int(asked.get("seed") or 0),
             n_top=int(asked.get("top_logprobs") or 0) if asked.get("logprobs") else None,
         )
-
-    def _check(self, row: GenerationRow) -> None:
-        where, length = f"model {self.name}", len(row.prompt_ids)
-        if not 1 <= length < self.context:
-            reject(where, "prompt", f"1 to {self.context - 1} tokens long", got=length)
-        if row.max_new_tokens < 1:
-            reject(where, "max_new_tokens", "at least 1", got=row.max_new_tokens)
-        if not 0 <= row.temperature <= 2:
-            reject(where, "temperature", "between 0 and 2", got=row.temperature)
-        if not 0 < row.top_p <= 1:
-            reject(where, "top_p", "above 0 and at most 1", got=row.top_p)

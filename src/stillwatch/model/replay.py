@@ -32,13 +32,9 @@ class ReplayModel:
         self._asked: dict[bytes, int] = {}
         for exchange in exchanges:
             if exchange.answers:
-                reply = Reply(
-                    answers=exchange.answers,
-                    model_returned=exchange.model_returned or "",
-                    input_tokens=exchange.input_tokens,
-                    output_tokens=exchange.output_tokens,
+                self._replies.setdefault(_recorded_key(exchange), []).append(
+                    recorded_reply(exchange)
                 )
-                self._replies.setdefault(_recorded_key(exchange), []).append(reply)
 
     @classmethod
     def from_store(cls, folder: Path, *, name: str = "replay") -> ReplayModel:
@@ -94,6 +90,23 @@ class ReplayModel:
         n_before = self._asked.get(key, 0)
         self._asked[key] = n_before + 1
         return replies[min(n_before, len(replies) - 1)]
+
+
+def recorded_reply(exchange: Exchange) -> Reply:
+    """Read a recorded exchange as the reply that it was.
+
+    Args:
+        exchange: any.
+
+    Returns:
+        The reply.
+    """
+    return Reply(
+        answers=exchange.answers,
+        model_returned=exchange.model_returned or "",
+        input_tokens=exchange.input_tokens,
+        output_tokens=exchange.output_tokens,
+    )
 
 
 def question_key(question: Question) -> bytes:

@@ -6,6 +6,8 @@ import errno
 import os
 from pathlib import Path
 
+import msgspec
+
 from stillwatch.errors import EnvironmentUnfitError, RecordError, StillwatchError
 
 #: What the machine, not the record, is to blame for.
@@ -41,6 +43,17 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     finally:
         hidden.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def replace_json(path: Path, document: object, *, mode: int = 0o666) -> None:
+    """Write plain data as JSON that people can read; it appears whole or not at all.
+
+    Args:
+        path: the file; replaced when it stands.
+        document: anything that msgspec encodes, in its own order.
+        mode: who may use it, less what the process masks.
+    """
+    replace_file(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n", mode=mode)
 
 
 def sync_folder(folder: Path) -> None:

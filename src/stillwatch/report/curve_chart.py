@@ -20,6 +20,8 @@ from stillwatch.report.svg import (
 )
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 22, 44
+#: Shares marked on the axis of every picture of a curve.
+QUARTERS = [(v / 4, f"{25 * v}%") for v in range(5)]
 
 
 def copy_curve_chart(curve: Mapping[str, Any], size: tuple[float, float] = (380, 280)) -> str:
@@ -44,34 +46,53 @@ def copy_curve_chart(curve: Mapping[str, Any], size: tuple[float, float] = (380,
     x = Scale(low, high, _LEFT, width - _RIGHT, kind="log")
     y = Scale(0, 1, height - _BOTTOM, _TOP)
     parts = [
-        grid(y, (_LEFT, width - _RIGHT), [(v / 4, f"{25 * v}%") for v in range(5)]),
+        grid(y, (_LEFT, width - _RIGHT), QUARTERS),
         bottom_axis(x, y(0), [(v, count(v)) for v in x.ticks(5)]),
         text((x.start + x.end) / 2, height - 8, "questions asked", anchor="middle"),
-        _teacher(curve, x, y),
-        _fit(curve, x, y),
+        teacher_level(curve.get("teacher_share"), x, y),
+        line_and_band(curve.get("fit"), x, y),
         _guide(curve, x, y),
-        *(_student(point, x, y) for point in points),
+        *(student_dot(point, x, y) for point in points),
         _walled(wall_on, x, y),
     ]
     return picture(size, f"Copy curve: {curve['skill']}", _describe(curve, points), *parts)
 
 
-def _teacher(curve: Mapping[str, Any], x: Scale, y: Scale) -> str:
-    share = curve.get("teacher_share")
+def teacher_level(share: float | None, x: Scale, y: Scale) -> str:
+    """Draw the teacher's share across the picture.
+
+    Args:
+        share: 0..1, or None.
+        x: the picture's axis of questions.
+        y: the picture's axis of shares.
+
+    Returns:
+        The markup, "" without a share.
+    """
     if share is None:
         return ""
     level = line((x.start, y(share)), (x.end, y(share)), style="teacher")
-    return level + text(x.start + 4, y(share) - 6, f"teacher {percent(share)}", style="label")
+    return level + text(x.start + 4, y(share) - 6, f"teacher {percent(share)}")
 
 
-def _fit(curve: Mapping[str, Any], x: Scale, y: Scale) -> str:
-    fit = curve.get("fit")
-    if not fit:
+def line_and_band(drawn: Mapping[str, Any] | None, x: Scale, y: Scale, *, style: str = "") -> str:
+    """Draw a fitted line over its band.
+
+    Args:
+        drawn: with `line` and `band`, or None.
+        x: the picture's axis of questions.
+        y: the picture's axis of shares.
+        style: a class for both beside their own, with a space before it.
+
+    Returns:
+        The markup, "" where nothing was fitted.
+    """
+    if not drawn:
         return ""
-    upper = [(x(n), y(high)) for n, _, high in fit["band"]]
-    lower = [(x(n), y(low)) for n, low, _ in reversed(fit["band"])]
-    band = path([*upper, *lower], style="band", closed=True)
-    return band + path([(x(n), y(share)) for n, share in fit["line"]], style="fit")
+    upper = [(x(n), y(high)) for n, _, high in drawn["band"]]
+    lower = [(x(n), y(low)) for n, low, _ in reversed(drawn["band"])]
+    band = path([*upper, *lower], style=f"band{style}", closed=True)
+    return band + path([(x(n), y(share)) for n, share in drawn["line"]], style=f"fit{style}")
 
 
 def _guide(curve: Mapping[str, Any], x: Scale, y: Scale) -> str:
@@ -86,13 +107,36 @@ def _guide(curve: Mapping[str, Any], x: Scale, y: Scale) -> str:
     return down + text(x.start + 4, y(share) - 5, words, style="label strong")
 
 
-def _student(point: Mapping[str, Any], x: Scale, y: Scale) -> str:
+def student_dot(point: Mapping[str, Any], x: Scale, y: Scale) -> str:
+    """Draw a student with the interval of its share.
+
+    Args:
+        point: a point of the curve.
+        x: the picture's axis of questions.
+        y: the picture's axis of shares.
+
+    Returns:
+        The markup.
+    """
     at = x(point["n_questions"])
-    hint = (
-        f"{count(point['n_questions'])} questions, seed {point['seed']}: {percent(point['share'])}"
-    )
-    reach = line((at, y(point["low"])), (at, y(point["high"])), style="whisker")
-    return reach + circle((at, y(point["share"])), 4, style="student", hint=hint)
+    whisker = line((at, y(point["low"])), (at, y(point["high"])), style="whisker")
+    return whisker + circle((at, y(point["share"])), 4, style="student", hint=point_hint(point))
+
+
+def point_hint(point: Mapping[str, Any]) -> str:
+    """Tell what a student is, for whoever points at it.
+
+    Args:
+        point: a point of the curve.
+
+    Returns:
+        The text.
+    """
+    told = f"{count(point['n_questions'])} questions, seed {point['seed']}: "
+    told += percent(point["share"])
+    if point.get("steps"):
+        told += f", {count(point['steps'])} steps"
+    return told
 
 
 def _walled(wall_on: Mapping[str, Any], x: Scale, y: Scale) -> str:
@@ -114,9 +158,22 @@ def _walled(wall_on: Mapping[str, Any], x: Scale, y: Scale) -> str:
     return "".join(parts)
 
 
-def _describe(curve: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> str:
+def describe_curve(curve: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> str:
+    """Tell in words what a picture of a curve shows.
+
+    Args:
+        curve: the curve.
+        points: its students.
+
+    Returns:
+        Sentences.
+    """
     told = [f"{count(p['n_questions'])} questions gave {percent(p['share'])}" for p in points]
+    teacher = f"The teacher answers {percent(curve.get('teacher_share'))}."
+    return f"{teacher} Students: {'; '.join(told) or 'none'}."
+
+
+def _describe(curve: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> str:
     with_wall = dig(curve, "wall_on.share")
     ending = f" With the wall: {percent(with_wall)}." if with_wall is not None else ""
-    teacher = f"The teacher answers {percent(curve.get('teacher_share'))}."
-    return f"{teacher} Students: {'; '.join(told) or 'none'}.{ending}"
+    return describe_curve(curve, points) + ending

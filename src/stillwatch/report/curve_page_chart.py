@@ -6,6 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
+from stillwatch.report.curve_chart import (
+    QUARTERS,
+    describe_curve,
+    line_and_band,
+    point_hint,
+    student_dot,
+    teacher_level,
+)
 from stillwatch.report.numbers import count, dollars, percent, rough
 from stillwatch.report.svg import (
     Scale,
@@ -20,8 +28,6 @@ from stillwatch.report.svg import (
 )
 
 _LEFT, _RIGHT, _BOTTOM = 44, 14, 44
-#: Gap shares marked on every picture of the treadmill.
-_QUARTERS = [(v / 4, f"{25 * v}%") for v in range(5)]
 
 
 def capability_chart(curve: Mapping[str, Any], size: tuple[float, float]) -> str:
@@ -47,19 +53,19 @@ def capability_chart(curve: Mapping[str, Any], size: tuple[float, float]) -> str
     most = 5 if width > 400 else 4
     parts = [
         _unseen(max(asked), x, y) if beyond else "",
-        grid(y, (_LEFT, width - _RIGHT), _QUARTERS),
+        grid(y, (_LEFT, width - _RIGHT), QUARTERS),
         bottom_axis(x, y(0), [(v, _short(v)) for v in x.ticks(most)]),
         text((x.start + x.end) / 2, height - 8, "questions asked", anchor="middle"),
         _second_axis(above, x, y, most=most) if above else "",
-        _level(curve["teacher_share"], x, y, name="teacher"),
-        _level((curve.get("gap") or {}).get("untouched"), x, y, name="untouched student"),
-        _line_and_band(curve.get("fit"), x, y),
-        _line_and_band(beyond, x, y, beyond=True),
+        teacher_level(curve["teacher_share"], x, y),
+        _untouched((curve.get("gap") or {}).get("untouched"), x, y),
+        line_and_band(curve.get("fit"), x, y),
+        line_and_band(beyond, x, y, style=" beyond"),
         _guide(curve, x, y),
-        *(_student(point, x, y) for point in points),
+        *(student_dot(point, x, y) for point in points),
         *(_probe(point, x, y) for point in curve.get("probes") or []),
     ]
-    return picture(size, f"Copy curve: {curve['skill']}", _describe(curve, points), *parts)
+    return picture(size, f"Copy curve: {curve['skill']}", describe_curve(curve, points), *parts)
 
 
 def treadmill_chart(leads: Sequence[Mapping[str, Any]], size: tuple[float, float]) -> str:
@@ -80,7 +86,7 @@ def treadmill_chart(leads: Sequence[Mapping[str, Any]], size: tuple[float, float
     released = date.fromisoformat(first["released"])
     ends = list(dict.fromkeys(first["reigns"]))
     parts = [
-        grid(y, (_LEFT, width - _RIGHT), _QUARTERS),
+        grid(y, (_LEFT, width - _RIGHT), QUARTERS),
         bottom_axis(x, y(0), [(v, count(v)) for v in x.ticks(5 if width > 400 else 4)]),
         text((x.start + x.end) / 2, height - 8, "days after release", anchor="middle"),
         *(_purse(lead, x, y, shown=i) for i, lead in enumerate(leads)),
@@ -136,26 +142,13 @@ def _unseen(largest: float, x: Scale, y: Scale) -> str:
     return line((edge, y.start), (edge, y.end), style="edge") + words
 
 
-def _level(share: float | None, x: Scale, y: Scale, *, name: str) -> str:
+def _untouched(share: float | None, x: Scale, y: Scale) -> str:
     if share is None:
         return ""
     level = line((x.start, y(share)), (x.end, y(share)), style="teacher")
-    # The untouched student lies low: its words go to the right, where the curve has left.
-    if name == "teacher":
-        return level + text(x.start + 4, y(share) - 6, f"{name} {percent(share)}")
-    return level + text(x.end - 2, y(share) - 5, f"{name} {percent(share)}", anchor="end")
-
-
-def _line_and_band(
-    drawn: Mapping[str, Any] | None, x: Scale, y: Scale, *, beyond: bool = False
-) -> str:
-    if not drawn:
-        return ""
-    upper = [(x(n), y(high)) for n, _, high in drawn["band"]]
-    lower = [(x(n), y(low)) for n, low, _ in reversed(drawn["band"])]
-    band = path([*upper, *lower], style="band beyond" if beyond else "band", closed=True)
-    style = "fit beyond" if beyond else "fit"
-    return band + path([(x(n), y(share)) for n, share in drawn["line"]], style=style)
+    # It lies low: its words go to the right, where the curve has left.
+    words = f"untouched student {percent(share)}"
+    return level + text(x.end - 2, y(share) - 5, words, anchor="end")
 
 
 def _guide(curve: Mapping[str, Any], x: Scale, y: Scale) -> str:
@@ -173,23 +166,9 @@ def _guide(curve: Mapping[str, Any], x: Scale, y: Scale) -> str:
     return down + text(x.start + 4, y(share) + 13, words, style="label strong")
 
 
-def _student(point: Mapping[str, Any], x: Scale, y: Scale) -> str:
-    at = x(point["n_questions"])
-    reach = line((at, y(point["low"])), (at, y(point["high"])), style="whisker")
-    return reach + circle((at, y(point["share"])), 4, style="student", hint=_hint(point))
-
-
 def _probe(point: Mapping[str, Any], x: Scale, y: Scale) -> str:
     at = (x(point["n_questions"]), y(point["share"]))
-    return diamond(at, 6, style="walled", hint=f"{_hint(point)}; trained longer")
-
-
-def _hint(point: Mapping[str, Any]) -> str:
-    told = f"{count(point['n_questions'])} questions, seed {point['seed']}: "
-    told += percent(point["share"])
-    if point.get("steps"):
-        told += f", {count(point['steps'])} steps"
-    return told
+    return diamond(at, 6, style="walled", hint=f"{point_hint(point)}; trained longer")
 
 
 def _purse(lead: Mapping[str, Any], x: Scale, y: Scale, *, shown: int) -> str:
@@ -222,12 +201,6 @@ def _short(value: float) -> str:
             unit = 1e3 if letter == "k" else size
             return f"{value / unit:.3g}{letter}"
     return count(value)
-
-
-def _describe(curve: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> str:
-    told = [f"{count(p['n_questions'])} questions gave {percent(p['share'])}" for p in points]
-    teacher = f"The teacher answers {percent(curve['teacher_share'])}."
-    return f"{teacher} Students: {'; '.join(told) or 'none'}."
 
 
 def _tell_leads(leads: Sequence[Mapping[str, Any]]) -> str:

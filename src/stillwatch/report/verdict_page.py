@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from markupsafe import Markup
-
+from stillwatch.report.moat_page import Picture
 from stillwatch.report.numbers import count, one_in, p_text, percent
 from stillwatch.report.page import picture_markup, render_page
 from stillwatch.report.verdict_chart import MAX_ROWS, accusations_chart
@@ -22,18 +21,6 @@ from stillwatch.report.verdict_words import (
 
 Report = Mapping[str, Any]
 _MAX_FILES = 80
-
-
-class Picture(NamedTuple):
-    """One picture in two sizes; the page shows the one that fits.
-
-    Attributes:
-        wide: for a desktop.
-        narrow: for a phone.
-    """
-
-    wide: Markup
-    narrow: Markup
 
 
 def render_verdict(report: Report) -> str:

@@ -12,30 +12,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from stillwatch.errors import reject
+from stillwatch.stats.intervals import Estimate, wilson_at
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
-
-
-class Estimate(NamedTuple):
-    """A value with the interval around it.
-
-    Attributes:
-        value: as measured.
-        low: lower end of the interval.
-        high: upper end of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +73,6 @@ class Layout:
     def n_clusters(self) -> int:
         """Clusters (count)."""
         return int(self.clusters.max()) + 1
-
-    @cached_property
-    def n_kish(self) -> float:
-        """Trials of equal weight that a mean over independent trials would be worth."""
-        return float(1.0 / np.sum(self.weights**2))
 
     @cached_property
     def _masses(self) -> Floats:
@@ -350,24 +331,6 @@ def difference_of(first: Estimate, second: Estimate) -> Estimate:
     below = math.hypot(first.value - first.low, second.high - second.value)
     above = math.hypot(first.high - first.value, second.value - second.low)
     return Estimate(value, value - below, value + above)
-
-
-def wilson_at(share: float, n: float, *, t: float) -> Estimate:
-    """Give Wilson's interval for any effective number of trials.
-
-    Args:
-        share: as measured, 0..1.
-        n: effective trials, above 0, not always whole.
-        t: the quantile.
-
-    Returns:
-        The share and its interval, inside 0..1.
-    """
-    square = t * t / n
-    centre = (share + square / 2) / (1 + square)
-    half = t * math.sqrt(max(share * (1 - share), 0.0) / n + square / (4 * n)) / (1 + square)
-    low = 0.0 if share <= 0 else max(centre - half, 0.0)
-    return Estimate(share, low, 1.0 if share >= 1 else min(centre + half, 1.0))
 
 
 def _trials(where: str, name: str, values: ArrayLike, *, layout: Layout) -> Floats:

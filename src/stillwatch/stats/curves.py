@@ -219,6 +219,11 @@ class FormTrial(NamedTuple):
         table = np.stack([self.errors[form] for form in FORMS])
         return np.asarray(np.argmin(table, axis=0))
 
+    def choice(self) -> Choice:
+        """Choose for row 0."""
+        errors = {form: float(error[0]) for form, error in self.errors.items()}
+        return Choice(list(FORMS)[int(self.best()[0])], errors, self.held_out)
+
 
 def choose_form(n: ArrayLike, shares: ArrayLike, *, floor: float = 0.0) -> Choice:
     """Choose the form that, fitted to the smaller budgets, errs least at the larger ones.
@@ -240,10 +245,7 @@ def choose_form(n: ArrayLike, shares: ArrayLike, *, floor: float = 0.0) -> Choic
     x, y = _check_points(n, shares)
     if np.unique(x).size < 3:
         return Choice("", {}, held_out=False)
-    trial = try_forms(x, y[:1], floor=floor)
-    form = list(FORMS)[int(trial.best()[0])]
-    errors = {name: float(error[0]) for name, error in trial.errors.items()}
-    return Choice(form, errors, trial.held_out)
+    return try_forms(x, y[:1], floor=floor).choice()
 
 
 def try_forms(n: ArrayLike, shares: ArrayLike, *, floor: ArrayLike = 0.0) -> FormTrial:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from scipy import special
 
@@ -41,7 +39,7 @@ def fisher_upper_tail(first: tuple[int, int], second: tuple[int, int]) -> PValue
     everything = np.arange(max(0, total - second[1]), most + 1)
     whole = _log_choose(first[1], everything) + _log_choose(second[1], total - everything)
     log_p = min(float(special.logsumexp(terms) - special.logsumexp(whole)), 0.0)
-    return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / math.log(10.0))
+    return PValue.of_log(log_p)
 
 
 def _log_choose(n: int, k: np.ndarray) -> np.ndarray:

@@ -25,13 +25,13 @@ class Interval(NamedTuple):
     high: float
 
 
-class Difference(NamedTuple):
-    """A difference of two paired shares.
+class Estimate(NamedTuple):
+    """A value with the interval around it.
 
     Attributes:
-        value: share of the first minus share of the second, -1..1.
-        low: lower end of its interval.
-        high: upper end of its interval.
+        value: as measured.
+        low: lower end of the interval.
+        high: upper end of the interval.
     """
 
     value: float
@@ -62,15 +62,29 @@ def wilson(successes: int, total: int, level: float = 0.95) -> Interval:
     z = _quantile("stats.wilson", level)
     if total == 0:
         return Interval(0.0, 1.0)
-    share, square = successes / total, z * z / total
+    _, low, high = wilson_at(successes / total, total, t=z)
+    return Interval(low, high)
+
+
+def wilson_at(share: float, n: float, *, t: float) -> Estimate:
+    """Give Wilson's interval for any effective number of trials.
+
+    Args:
+        share: as measured, 0..1.
+        n: effective trials, above 0, not always whole.
+        t: the quantile.
+
+    Returns:
+        The share and its interval, inside 0..1.
+    """
+    square = t * t / n
     centre = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / total + square / (4 * total)) / (1 + square)
-    return Interval(
-        0.0 if successes == 0 else centre - half, 1.0 if successes == total else centre + half
-    )
+    half = t * math.sqrt(max(share * (1 - share), 0.0) / n + square / (4 * n)) / (1 + square)
+    low = 0.0 if share <= 0 else max(centre - half, 0.0)
+    return Estimate(share, low, 1.0 if share >= 1 else min(centre + half, 1.0))
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Difference:
+def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Bound the difference of two shares that were measured on the same items.
 
     Pairing removes the difficulty of the items from the error, which an interval for two separate
@@ -101,7 +115,7 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.9
     n = a.size + 2.0
     centre = (gained - lost) / n
     half = z * math.sqrt(max(gained + lost - (gained - lost) ** 2 / n, 0.0)) / n
-    return Difference(float(a.mean() - b.mean()), max(centre - half, -1.0), min(centre + half, 1.0))
+    return Estimate(float(a.mean() - b.mean()), max(centre - half, -1.0), min(centre + half, 1.0))
 
 
 def percentile_interval(draws: ArrayLike, level: float = 0.95) -> Interval:

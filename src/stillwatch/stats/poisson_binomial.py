@@ -11,7 +11,6 @@ from scipy import optimize, special
 from stillwatch.errors import reject
 from stillwatch.stats.pvalues import PValue
 
-_LN10 = math.log(10.0)
 #: Beyond this the tilted coins fall heads for certain; nothing is left to gain.
 _STEEPEST = 700.0
 
@@ -55,7 +54,7 @@ def poisson_binomial_upper_tail(successes: int, probabilities: ArrayLike) -> PVa
     if wanted > chances.size:
         return PValue(0.0, -math.inf)
     log_p = min(_log_tail(wanted, chances), 0.0)
-    return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / _LN10)
+    return PValue.of_log(log_p)
 
 
 def _log_tail(wanted: int, chances: NDArray[np.float64]) -> float:

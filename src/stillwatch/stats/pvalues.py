@@ -31,6 +31,11 @@ class PValue(NamedTuple):
     p_value: float
     log10_p: float
 
+    @classmethod
+    def of_log(cls, log_p: float) -> PValue:
+        """Take a p-value by its natural logarithm, however far below the end of a double."""
+        return cls(math.exp(log_p) if log_p > -745 else 0.0, log_p / _LN10)
+
 
 def binomial_upper_tail(successes: int, total: int, probability: float) -> PValue:
     """Compute P[X >= successes] for X ~ Binomial(total, probability), exact into any tail.
@@ -60,7 +65,7 @@ def binomial_upper_tail(successes: int, total: int, probability: float) -> PValu
         return PValue(tail, math.log10(tail))
     log_p = _log_binomial_pmf(successes, total, probability)
     log_p += math.log(_binomial_tail_ratio(successes, total, probability))
-    return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / _LN10)
+    return PValue.of_log(log_p)
 
 
 def gamma_upper_tail(value: float, shape: float) -> PValue:
@@ -89,7 +94,7 @@ def gamma_upper_tail(value: float, shape: float) -> PValue:
         return PValue(tail, math.log10(tail))
     log_p = shape * math.log(value) - value - float(special.gammaln(shape))
     log_p += math.log(_gamma_fraction(value, shape))
-    return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / _LN10)
+    return PValue.of_log(log_p)
 
 
 def permutation_p(observed: float, null: ArrayLike) -> float:

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from stillwatch.errors import reject
-from stillwatch.stats.clustered import Estimate, wilson_at
+from stillwatch.stats.intervals import Estimate, wilson_at
 
 Floats = NDArray[np.float64]
 

@@ -99,20 +99,31 @@ def tokenize(texts: pa.Array, *, max_bytes: int) -> Tokens:
     if len(token_starts) == 0:
         return Tokens(Ragged.empty(n_rows), Ragged.empty(n_rows))
     word_positions = np.flatnonzero(word)
-    exact = _hash_runs(data, token_starts, word_positions, begins=begins)
+    exact = hash_runs(data, token_starts, word_positions, begins=begins)
     is_number = classes[token_starts] == DIGIT
     masked = np.where(is_number, NUMBER, exact)
     offsets = np.searchsorted(token_starts, starts).astype(np.int64)
     return Tokens(Ragged(masked, offsets), Ragged(exact, offsets))
 
 
-def _hash_runs(
+def hash_runs(
     data: NDArray[np.uint8],
     token_starts: Offsets,
     positions: Offsets,
     *,
     begins: NDArray[np.bool_],
 ) -> Hashes:
+    """Hash runs of bytes, folded, each as far as the longest word.
+
+    Args:
+        data: bytes of all texts, end to end.
+        token_starts: where a run begins, shape (n_runs,).
+        positions: the bytes that belong to runs.
+        begins: whether a run begins at each byte, shape (n_bytes,).
+
+    Returns:
+        One hash a run, shape (n_runs,).
+    """
     token_of = np.cumsum(begins[positions]) - 1
     place = positions - token_starts[token_of]
     inside = place < LONGEST_WORD
@@ -139,7 +150,7 @@ def _bytes_of(texts: pa.Array, max_bytes: int) -> tuple[NDArray[np.uint8], Offse
     return data[np.repeat(offsets[:-1], lengths) + within], starts
 
 
-def shingle(tokens: Ragged, *, width: int, max_tokens: int) -> Ragged:
+def shingle(tokens: Ragged, *, width: int, max_tokens: int | None = None) -> Ragged:
     """Hash every run of `width` consecutive words, order kept: the skeleton of a text.
 
     A text shorter than `width` words gives one shingle of all its words.
@@ -147,12 +158,13 @@ def shingle(tokens: Ragged, *, width: int, max_tokens: int) -> Ragged:
     Args:
         tokens: word hashes, one row a text.
         width: words in a shingle.
-        max_tokens: words read from the beginning of a row.
+        max_tokens: words read from the beginning of a row; None for all.
 
     Returns:
         Shingle hashes, one row a text, in order of appearance.
     """
-    tokens = tokens.keep(_place(tokens) < max_tokens)
+    if max_tokens is not None:
+        tokens = tokens.keep(_place(tokens) < max_tokens)
     lengths = tokens.lengths
     counts = np.where(lengths >= width, lengths - width + 1, np.minimum(lengths, 1))
     offsets = starts_of(counts)

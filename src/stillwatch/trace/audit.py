@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.errors import reject
-from stillwatch.stats.pvalues import binomial_upper_tail
+from stillwatch.stats.pvalues import binomial_upper_tail, permutation_p
 from stillwatch.trace.evidence import claim_log10_p, weigh
 from stillwatch.trace.finding import Finding
 from stillwatch.trace.preregister import AnalysisPlan
@@ -128,7 +128,6 @@ def audit_decoys(finding: Finding, decoy_log10_p: npt.ArrayLike, *, suspect: str
         binomial_upper_tail(count, logs.size, level).p_value
         for count, level in zip(counts, LEVELS, strict=True)
     ]
-    as_small = int(np.count_nonzero(logs <= finding.log10_p))
     return DecoyAudit(
         suspect=suspect,
         test=finding.test,
@@ -136,7 +135,7 @@ def audit_decoys(finding: Finding, decoy_log10_p: npt.ArrayLike, *, suspect: str
         n=int(logs.size),
         below=tuple(count / logs.size for count in counts),
         worst_log10_p=float(logs.min()),
-        rank_p=(1 + as_small) / (1 + logs.size),
+        rank_p=permutation_p(-finding.log10_p, -logs),
         excess_p=min(min(tails) * len(tails), 1.0),
     )
 

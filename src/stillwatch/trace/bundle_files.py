@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,10 +28,6 @@ _PIECE = 1 << 20
 
 class BundleFiles(Protocol):
     """The files of a bundle, wherever they lie."""
-
-    @property
-    def where(self) -> str:
-        """The folder or archive, for errors."""
 
     def names(self) -> list[str]:
         """List the files, sorted."""
@@ -93,11 +90,6 @@ class FolderFiles:
         self._folder = folder
         self._names: list[str] | None = None
 
-    @property
-    def where(self) -> str:
-        """The folder."""
-        return str(self._folder)
-
     def names(self) -> list[str]:
         """List the files, sorted, whatever their names, as they were at the first call.
 
@@ -146,11 +138,6 @@ class ArchiveFiles:
     def __init__(self, file: BinaryIO, where: str) -> None:
         self._file, self._where = file, where
         self._spans = dict(self._scan())
-
-    @property
-    def where(self) -> str:
-        """The archive."""
-        return self._where
 
     def names(self) -> list[str]:
         """List the files, sorted.
@@ -265,8 +252,7 @@ def pack_files(folder: Path, archive: Path) -> None:
                 reject(name, "size", "at most 8 GiB", got=size)
             out.write(header_of(name, size))
             with files.open(name) as file:
-                while piece := file.read(_PIECE):
-                    out.write(piece)
+                shutil.copyfileobj(file, out, _PIECE)
             out.write(bytes(-size % _BLOCK))
         out.write(_END)
 
@@ -305,8 +291,17 @@ def unpack_files(files: BundleFiles, folder: Path) -> None:
         InvalidInputError: a name could lead outside.
     """
     for name in check_names(files.names()):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with files.open(name) as source, target.open("xb") as copy:
-            while piece := source.read(_PIECE):
-                copy.write(piece)
+        copy_file(files, name, folder / name)
+
+
+def copy_file(files: BundleFiles, name: str, target: Path) -> None:
+    """Copy one of a bundle's files, making the folders above it.
+
+    Args:
+        files: from `open_files`.
+        name: one of `files.names()`.
+        target: where to; must not stand yet.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.open(name) as source, target.open("xb") as copy:
+        shutil.copyfileobj(source, copy, _PIECE)

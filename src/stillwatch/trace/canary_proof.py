@@ -72,17 +72,6 @@ class Adoption:
         if self.spread and not 0 < self.spread < widest:
             reject("Adoption", "spread", f"0, or above 0 and below {widest:.3f}", got=self.spread)
 
-    def match_rate(self, m: int) -> float:
-        """Give the chance that a pick is the drawn variant.
-
-        Args:
-            m: variants of a canary (count).
-
-        Returns:
-            mean + (1 - mean) / m.
-        """
-        return self.mean + (1 - self.mean) / m
-
     def after(self, exposures: int) -> Adoption:
         """Give the adoption of what was served several times, each time with the same chance.
 

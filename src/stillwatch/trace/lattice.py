@@ -62,7 +62,7 @@ def sum_upper_tail(weights: npt.ArrayLike, chances: npt.ArrayLike, *, at_least: 
     excess = np.arange(w.sum() - at_least + 1, dtype=np.float64)
     tail = float(np.sum(masses[at_least:] * np.exp(-tilt * excess)))
     log_p = min(log_mgf - tilt * at_least + math.log(tail), 0.0)
-    return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / _LN10)
+    return PValue.of_log(log_p)
 
 
 def sum_survival(weights: npt.ArrayLike, chances: npt.ArrayLike) -> Floats:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stillwatch.errors import extra, reject
 from stillwatch.model.folder import load_weights
 from stillwatch.trace.weights import Excess, Floats
-from stillwatch.trace.windows import Ids, TokenSequence
+from stillwatch.trace.windows import Ids, TokenSequence, check_ids
 
 #: Chances of every next token at every place of a text: token ids, shape (n,) -> shape (n - 1, V),
 #: row i for the token at place i + 1; a row of NaN where they cannot be read.
@@ -155,9 +155,7 @@ def _codes_of(sequences: Sequence[TokenSequence], shape: tuple[int, int], *, ans
     parts = [np.empty(0, dtype=np.int64)]
     for sequence in sequences:
         ids = np.asarray(sequence.token_ids, dtype=np.int64)
-        if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
-            rule = f"in 0..{vocab_size - 1}"
-            reject("likelihood", "token_ids", rule, got=f"{ids.min()}..{ids.max()}")
+        check_ids("likelihood", "token_ids", ids=ids, vocab_size=vocab_size)
         first = max(sequence.n_prompt, width)
         ends = np.arange(first, len(ids)) if answered else np.arange(width, sequence.n_prompt)
         parts.append(_contexts(ids, ends, shape) * vocab_size + ids[ends])

@@ -34,8 +34,6 @@ DEFAULT_FEATURES = (Feature("word", 1), Feature("word", 2), Feature("char", 4, 1
 _FEWEST_QUESTIONS = 5
 #: Questions centred at a time: a few hundred models still fit into memory.
 _QUESTIONS_AT_ONCE = 64
-#: A rank is called unusual at 1 in 20, which 19 references are needed for.
-_UNUSUAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,6 @@ class Kinship:
     def smallest_level(self) -> float:
         """(1 + k) / (1 + R): the level at which the rank is unusual; never a proof."""
         return (1 + self.closer) / (1 + self.references)
-
-    @property
-    def is_unusual(self) -> bool:
-        """At most 1 in 20 independent models would be as close; never with fewer than 19."""
-        return self.smallest_level <= _UNUSUAL
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from stillwatch.trace.finding import Finding
 from stillwatch.trace.likelihood import FolderChances, NextChances, read_excess, written_excess
 from stillwatch.trace.marked import MarkedText, find_marks
 from stillwatch.trace.marks.protocol import Mark
-from stillwatch.trace.outputs import open_tokens, read_outputs
+from stillwatch.trace.outputs import MarkedTokens, open_tokens, read_outputs
 from stillwatch.trace.radioactivity import N_REPEATED
 from stillwatch.trace.radioactivity_served import (
     served_chances,
@@ -51,18 +52,23 @@ class RadioactivityFiles:
     served: Path | None = None
     temperature: float = 1.0
 
+    @cached_property
+    def tokens(self) -> MarkedTokens:
+        """The marking model's tokenizer, opened once."""
+        return open_tokens(self.tokenizer)
+
     def sequences(self) -> list[TokenSequence]:
         """Read the outputs as the marking model's tokens.
 
         Returns:
             One sequence an output.
         """
-        return open_tokens(self.tokenizer).encode(read_outputs(self.outputs))
+        return self.tokens.encode(read_outputs(self.outputs))
 
     @property
     def vocab_size(self) -> int:
         """Size of the marking model's vocabulary (count)."""
-        return open_tokens(self.tokenizer).vocab_size
+        return self.tokens.vocab_size
 
 
 def find_radioactivity(
@@ -129,7 +135,7 @@ def find_served(files: RadioactivityFiles, *, draw_id: str) -> Finding:
         reject("radioactivity", "served", "a file of served answers", got=None)
     if len(files.marks) > 1:
         reject("radioactivity", "marks", "the one that the served answers carry", got="several")
-    tokens = open_tokens(files.tokenizer)
+    tokens = files.tokens
     unmarked = FolderChances(files.tokenizer, temperature=files.temperature)
     served = served_chances(
         tokens.encode(read_outputs(files.served)),

@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from stillwatch.errors import reject
 from stillwatch.stats.evalues import average_log10_e
 from stillwatch.trace.finding import Finding
 from stillwatch.trace.likelihood import NextChances
+from stillwatch.trace.marks.green import as_mark
 from stillwatch.trace.marks.protocol import Mark
 from stillwatch.trace.watermark import GreenListMark
 from stillwatch.trace.weights import Excess, Floats
@@ -175,7 +175,7 @@ def served_chances(
                 rule = f"at least {width} tokens of question before the answer"
                 reject("served_chances", "served", rule, got=int(places[0]))
             contexts = np.lib.stride_tricks.sliding_window_view(ids, width)[places - width]
-            logs = _marked(mark, contexts, logs)
+            logs = as_mark(mark).embed(contexts, logs)
         yield ServedChances(ids, places, logs - special.logsumexp(logs, axis=1, keepdims=True))
 
 
@@ -232,12 +232,6 @@ def _habits(excess: Excess, vocab_size: int) -> Floats:
     ratio = (excess.observed + _PRIOR) / (excess.expected + _PRIOR)
     table[excess.context_ids[:, 0], excess.token_ids] = np.log(ratio)
     return table
-
-
-def _marked(mark: Mark | GreenListMark, contexts: Ids, logs: Floats) -> npt.NDArray[np.float64]:
-    if isinstance(mark, GreenListMark):
-        return logs + mark.bias(contexts, logs.shape[1])
-    return mark.embed(contexts, logs)
 
 
 def _blocks(served: Iterable[ServedChances], size: int = 128) -> Iterable[list[ServedChances]]:

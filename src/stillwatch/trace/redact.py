@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 
 from stillwatch.errors import RecordError, reject
 from stillwatch.trace.bundle import appearing
-from stillwatch.trace.bundle_files import BundleFiles, open_files
+from stillwatch.trace.bundle_files import BundleFiles, copy_file, open_files
 from stillwatch.trace.bundle_manifest import (
     CASE,
     ENVIRONMENT,
@@ -82,7 +81,7 @@ def redact_bundle(source: Path, folder: Path, redaction: Redaction) -> Manifest:
             _put(files, making, entry, about=(manifest, redaction)) for entry in manifest.files
         ]
         for name in (SEAL, *manifest.stamps):
-            _copy(files, name, making / name)
+            copy_file(files, name, making / name)
         redacted = msgspec.structs.replace(
             manifest, variant="redacted", files=tuple(entries), salt="", digest=""
         )
@@ -152,7 +151,7 @@ def _put(
     target = making / entry.path
     shown = msgspec.structs.replace(entry, salt=salt.hex())
     if entry.lines is None:
-        _copy(files, entry.path, target)
+        copy_file(files, entry.path, target)
         return shown
     salts = list(manifest.line_salts(entry))
     hide = {number - 1 for number in redaction.lines.get(entry.path, ())}
@@ -190,9 +189,3 @@ def _copy_lines(
 def _leaf(piece: bytes, salt: bytes | None) -> bytes:
     """Hash a line, or take the hash of one that is kept back already."""
     return (withheld_leaf(piece) or b"") if salt is None else line_leaf(piece, salt)
-
-
-def _copy(files: BundleFiles, name: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with files.open(name) as source, target.open("xb") as copy:
-        shutil.copyfileobj(source, copy)

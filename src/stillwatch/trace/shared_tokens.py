@@ -59,13 +59,10 @@ class SharedTokens:
         def read(texts: Sequence[Ids]) -> Iterator[npt.NDArray[np.float32]]:
             encoded = [self._encode_again(ids) for ids in texts]
             rows_of = chances([ids for ids, _ in encoded])
-            for ours, (_, places), rows in zip(texts, encoded, rows_of, strict=True):
-                found = np.full((len(ours) - 1, self.vocab_size), np.nan, dtype=np.float32)
+            for (_, places), rows in zip(encoded, rows_of, strict=True):
                 here = np.flatnonzero(places > 0)
-                found[here] = 0.0
                 picked = rows[places[here] - 1][:, self.their_ids]
-                found[np.ix_(here, self.our_ids)] = _to_one(picked)
-                yield found
+                yield self._spread(picked, here, n_places=len(places))
 
         return read
 
@@ -82,13 +79,19 @@ class SharedTokens:
         def read(texts: Sequence[Ids]) -> Iterator[npt.NDArray[np.float32]]:
             for ours, rows in zip(texts, chances(texts), strict=True):
                 _, places = self._encode_again(ours)
-                found = np.full((len(ours) - 1, self.vocab_size), np.nan, dtype=np.float32)
                 here = np.flatnonzero(places > 0)
-                found[here] = 0.0
-                found[np.ix_(here, self.our_ids)] = _to_one(rows[here][:, self.our_ids])
-                yield found
+                yield self._spread(rows[here][:, self.our_ids], here, n_places=len(places))
 
         return read
+
+    def _spread(
+        self, chances: npt.NDArray[np.float32], here: Ids, *, n_places: int
+    ) -> npt.NDArray[np.float32]:
+        """Lay chances of the shared tokens, at the shared places, out over our vocabulary."""
+        found = np.full((n_places, self.vocab_size), np.nan, dtype=np.float32)
+        found[here] = 0.0
+        found[np.ix_(here, self.our_ids)] = _to_one(chances)
+        return found
 
     def _encode_again(self, ours: Ids) -> tuple[Ids, Ids]:
         """Encode a text of ours with theirs.

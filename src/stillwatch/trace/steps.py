@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from stillwatch.errors import InvalidInputError, reject
-from stillwatch.model.folder import ChatTokenizer
+from stillwatch.stats.pvalues import permutation_p
 from stillwatch.trace.answer_sheet import AnswerSheet
 from stillwatch.trace.answer_table import table_of
 from stillwatch.trace.audit import DecoyAudit
@@ -28,7 +28,8 @@ from stillwatch.trace.identity import find_identity
 from stillwatch.trace.kin import ModelCard, Panel
 from stillwatch.trace.lineage import find_teacher
 from stillwatch.trace.marks.markfile import open_mark
-from stillwatch.trace.outputs import SuspectOutput, encode_outputs, read_outputs
+from stillwatch.trace.marks.protocol import mark_windows
+from stillwatch.trace.outputs import SuspectOutput, open_tokens, read_outputs
 from stillwatch.trace.preregister import AnalysisPlan, check_prompts, read_plan
 from stillwatch.trace.self_claims import Brand
 from stillwatch.trace.shared_errors import compare_errors
@@ -39,7 +40,6 @@ from stillwatch.trace.similarity_findings import (
     lineage_finding,
 )
 from stillwatch.trace.verdict import decide
-from stillwatch.trace.windows import distinct_windows
 from stillwatch.trace.withheld import Split, WithheldPlan, prove_withheld
 
 Inputs = Mapping[str, Path]
@@ -54,15 +54,11 @@ def _closed(inputs: Inputs, settings: Settings) -> Finding:
 
     `repeated` keeps the windows that the answers repeat most; `decoys` tries so many other keys.
     """
-    tokenizer = _file(inputs, "tokenizer")
-    vocab_size = ChatTokenizer(tokenizer).vocab_size
+    tokens = open_tokens(_file(inputs, "tokenizer"))
+    vocab_size = tokens.vocab_size
     mark = open_mark(_file(inputs, "mark"), vocab_size=vocab_size)
-    windows = distinct_windows(
-        encode_outputs(read_outputs(_file(inputs, "outputs")), tokenizer),
-        vocab_size=vocab_size,
-        context_width=mark.context_width,
-        pad=mark.pad,
-    )
+    sequences = tokens.encode(read_outputs(_file(inputs, "outputs")))
+    windows = mark_windows(sequences, mark, vocab_size=vocab_size)
     if repeated := settings.get("repeated"):
         windows = windows.most_repeated(int(repeated))
     evidence = mark.score(windows, vocab_size)
@@ -70,9 +66,9 @@ def _closed(inputs: Inputs, settings: Settings) -> Finding:
     if n := int(settings.get("decoys", 0)):
         rng = _rng(settings)
         decoys = [mark.with_key(rng.bytes(32)).score(windows, vocab_size) for _ in range(n)]
-        as_small = sum(one.log10_p <= evidence.log10_p for one in decoys)
-        worst = min(one.log10_p for one in decoys)
-        details = {"decoys": n, "decoy_rank_p": (1 + as_small) / (1 + n), "decoy_worst": worst}
+        logs = [one.log10_p for one in decoys]
+        rank_p = permutation_p(-evidence.log10_p, np.negative(logs))
+        details = {"decoys": n, "decoy_rank_p": rank_p, "decoy_worst": min(logs)}
     return Finding(
         test=str(settings.get("test", "radioactivity-closed")),
         statistic=evidence.statistic,

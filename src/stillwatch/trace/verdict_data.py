@@ -43,7 +43,7 @@ def verdict_data(
     for told, one in zip(data["audit"]["decoys"], audit.decoys, strict=True):
         told["passed"] = one.passed
     data["audit"]["innocents"]["passed"] = audit.innocents.passed
-    data["audit"] |= {"passed": audit.passed, "failures": list(audit.failures)}
+    data["audit"]["passed"] = audit.passed
     data["plan"] = {
         **{key: getattr(plan, key) for key in ("title", "proved", "strong", "correction")},
         **{key: getattr(plan, key) for key in ("stopping", "n_prompts", "digest")},

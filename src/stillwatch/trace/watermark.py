@@ -33,6 +33,7 @@ from stillwatch.trace.windows import (
     TokenSequence,
     Windows,
     check_ids,
+    context_columns,
     distinct_windows,
 )
 
@@ -175,11 +176,7 @@ class GreenListMark:
         return WindowCounts(len(windows.token_ids), n_green, self.gamma)
 
     def _contexts(self, context_ids: npt.ArrayLike) -> Ids:
-        contexts = np.asarray(context_ids, dtype=np.int64)
-        if contexts.ndim != 2 or contexts.shape[1] < self.context_width:
-            rule = f"of shape (B, k) with k at least {self.context_width}"
-            reject("GreenListMark", "context_ids", rule, got=contexts.shape)
-        return contexts[:, contexts.shape[1] - self.context_width :]
+        return context_columns("GreenListMark", context_ids, self.context_width)
 
 
 def campaign_mark(

@@ -25,7 +25,7 @@ from scipy import special
 from stillwatch.errors import reject
 from stillwatch.stats.evalues import average_log10_e
 from stillwatch.stats.pvalues import PValue
-from stillwatch.trace.windows import Ids, Mask
+from stillwatch.trace.windows import Ids
 
 Floats = npt.NDArray[np.float64]
 
@@ -183,14 +183,13 @@ class WeightedNull:
             message = f"between {lowest} and {highest}, which the weights allow"
             reject("WeightedNull.p_value", "total", message, got=total)
         if total == highest:
-            log_p = self._log_of_highest()
-            return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / _LN10)
+            return PValue.of_log(self._log_of_highest())
         tilt = self._tilt_to(total)
         sums, chances = self._tilted(total, tilt)
         above = sums >= total
         tail = float(np.sum(chances[above] * np.exp(-tilt * (sums[above] - total))))
         log_p = min(self.log_moment(tilt) - tilt * total + math.log(max(tail, 1e-300)), 0.0)
-        return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / _LN10)
+        return PValue.of_log(log_p)
 
     def p_values(self, totals: npt.ArrayLike) -> Floats:
         """Compute many tails at once, as doubles: for decoys, none of which lies far out.
@@ -288,16 +287,3 @@ class WeightedNull:
         offsets[half:] -= 2 * half
         order = np.argsort(offsets, kind="stable")
         return (centre + offsets[order]).astype(np.int64), np.maximum(chances[order], 0.0)
-
-
-def weighted_sum(weights: Ids, green: Mask) -> int:
-    """Add up the weights of the green windows.
-
-    Args:
-        weights: whole numbers, shape (n,).
-        green: shape (n,), bool.
-
-    Returns:
-        Their sum.
-    """
-    return int(weights[green].sum())

@@ -137,6 +137,26 @@ def check_ids(where: str, name: str, *, ids: Ids, vocab_size: int) -> None:
         reject(where, name, f"in 0..{vocab_size - 1}", got=f"{ids.min()}..{ids.max()}")
 
 
+def context_columns(where: str, context_ids: npt.ArrayLike, width: int) -> Ids:
+    """Take the last `width` tokens of each context.
+
+    Args:
+        where: the scheme's name, for the error.
+        context_ids: shape (B, k).
+        width: tokens needed (count, 0 or more).
+
+    Returns:
+        Shape (B, width), int64.
+
+    Raises:
+        InvalidInputError: contexts are not two-dimensional, or shorter than `width`.
+    """
+    contexts = np.asarray(context_ids, dtype=np.int64)
+    if contexts.ndim != 2 or contexts.shape[1] < width:
+        reject(where, "context_ids", f"of shape (B, k), k >= {width}", got=contexts.shape)
+    return contexts[:, contexts.shape[1] - width :]
+
+
 def number_rows(rows: Ids) -> Ids:
     """Number distinct rows in sorted order: equal rows get equal numbers.
 

@@ -210,11 +210,11 @@ def redrawn_log10_p(
         InvalidInputError: as for `prove_withheld`.
     """
     values, _ = _values(split, scores, None)
-    weights, chances = _folded(_units(values, split.design), split.share)
+    units = _units(values, split.design)
+    weights, chances = _folded(units, split.share)
     survival = sum_survival(weights, chances)
-    positive = _units(values, split.design) >= 0
     sums = [
-        int(weights @ (_coins(rng.bytes(32), len(values), split.share) == positive))
+        int(weights @ (_coins(rng.bytes(32), len(values), split.share) == (units >= 0)))
         for _ in range(draws)
     ]
     return np.asarray(np.log10(np.maximum(survival[sums], 1e-300)))

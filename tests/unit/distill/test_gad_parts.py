@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillwatch.distill.batches import Row, pad_rows
+from stillwatch.distill.batches import Row, pad_rows, row_of
 from stillwatch.distill.gad_discriminator import Discriminator
 from stillwatch.distill.gad_policy import (
     answer_logprobs,
@@ -26,11 +26,6 @@ def model(tiny_folder: Callable[..., Path]) -> Any:
     found.generation_config.repetition_penalty = 50.0
     found.generation_config.top_k = 1
     return found
-
-
-def row(ids: list[int], n_prompt: int) -> Row:
-    """A prompt and its answer."""
-    return Row(np.array(ids), np.arange(len(ids)) >= n_prompt)
 
 
 def sampling(**more: Any) -> Sampling:
@@ -99,7 +94,7 @@ def test_log_probabilities_are_the_models(model: Any) -> None:
     """Padding and other rows change nothing; temperature divides the logits."""
     import torch
 
-    rows = [row([5, 6, 7, 8], 2), row([9, 10], 1)]
+    rows = [row_of([5, 6, 7, 8], 2), row_of([9, 10], 1)]
     found = answer_logprobs(model, pad_rows(rows, pad_id=0), temperature=2.0)
     expected = []
     for one in rows:
@@ -154,22 +149,22 @@ def test_the_discriminator_learns_what_sets_answers_apart(model: Any, score_at: 
     """It begins without an opinion, learns a mark of the teacher, and leaves the student alone."""
     before = [p.clone() for p in model.parameters()]
     judge = Discriminator(model, pad_id=0, precision="float32", score_at=score_at)
-    teacher = [row([5, q, 20, 21, 1], 2) for q in (30, 31, 32, 33)]
-    student = [row([5, q, k, 21, 1], 2) for q in (30, 31, 32, 33) for k in (22, 23)]
+    teacher = [row_of([5, q, 20, 21, 1], 2) for q in (30, 31, 32, 33)]
+    student = [row_of([5, q, k, 21, 1], 2) for q in (30, 31, 32, 33) for k in (22, 23)]
     assert [0.0] * 4 == judge.scores(teacher).tolist()
     first = judge.learn(teacher, student, rate=1e-2)
     assert np.log(2) == pytest.approx(first)
     losses = [judge.learn(teacher, student, rate=1e-2) for _ in range(30)]
     assert losses[-1] < 0.1
-    unseen = judge.scores([row([5, 40, 20, 21, 1], 2), row([5, 40, 22, 21, 1], 2)])
+    unseen = judge.scores([row_of([5, 40, 20, 21, 1], 2), row_of([5, 40, 22, 21, 1], 2)])
     assert unseen[0] > unseen[1]
     assert all((a == b).all() for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_passes_of_the_discriminator_add_up(model: Any) -> None:
     """A step in two forward passes is the step in one."""
-    teacher = [row([5, q, 20, 1], 2) for q in (30, 31, 32)]
-    student = [row([5, q, k, 1], 2) for q in (30, 31, 32) for k in (22, 23)]
+    teacher = [row_of([5, q, 20, 1], 2) for q in (30, 31, 32)]
+    student = [row_of([5, q, k, 1], 2) for q in (30, 31, 32) for k in (22, 23)]
     found = []
     for n_passes in (1, 2):
         judge = Discriminator(model, pad_id=0, precision="float32")

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from stillwatch.distill.addresses import is_loopback_host
 from stillwatch.distill.teacher import (
     TeacherTable,
     folder_digest,
     identify,
-    is_loopback,
     max_output,
     secret_headers,
 )
@@ -59,7 +59,7 @@ def test_identity() -> None:
     ]
     assert [False, False, True, True] == local
     assert [True, True, False, False] == [
-        is_loopback(host)
+        is_loopback_host(host)
         for host in ("127.8.0.1", "localhost", "10.0.0.1", "localhost.example.com")
     ]
 

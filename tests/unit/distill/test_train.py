@@ -8,19 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stillwatch.distill.batches import Batch, Row, batch_order, pad_rows, row_of
 from stillwatch.distill.loop import LoopPlan, batch_nats
 from stillwatch.distill.train import (
     Pair,
     Recipe,
     StudentShape,
-    batch_pairs,
-    pad_batch,
     rate_at,
     train_on_text,
     train_student,
 )
 from stillwatch.errors import InvalidInputError
-from stillwatch.model.folder import EncodedPair, load_weights, write_character_tokenizer
+from stillwatch.model.folder import load_weights, write_character_tokenizer
 from stillwatch.model.local import GenerationRow, LocalModel
 
 SHAPE = StudentShape(32, 2, heads=2, context=32)
@@ -38,9 +37,16 @@ def letters(n: int) -> list[Pair]:
     return [Pair(f"a: {letter}", f"{letter}:") for letter in rng.choice(list("abcd"), size=n)]
 
 
+def batches_of(rows: list[Row], *, n: int, seed: int = 0) -> list[Batch]:
+    """The first batches of eight rows."""
+    lengths = np.array([len(row.token_ids) for row in rows])
+    order = itertools.islice(batch_order(lengths, batch_size=8, seed=seed), n)
+    return [pad_rows([rows[i] for i in chosen], pad_id=0) for chosen in order]
+
+
 def test_mask_of_a_batch() -> None:
     """Targets are every token but the first; answer targets run from the answer to its end."""
-    batch = pad_batch([EncodedPair([1, 3, 9, 4, 8, 2], 4), EncodedPair([1, 3, 4, 2], 3)], pad_id=0)
+    batch = pad_rows([row_of([1, 3, 9, 4, 8, 2], 4), row_of([1, 3, 4, 2], 3)], pad_id=0)
     assert [[1, 3, 9, 4, 8, 2], [1, 3, 4, 2, 0, 0]] == batch.token_ids.tolist()
     assert [[0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 0, 0]] == batch.is_token.astype(int).tolist()
     assert [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 0, 0]] == batch.is_answer.astype(int).tolist()
@@ -55,7 +61,7 @@ def test_the_losses_of_a_batch(tokenizer: Path, tmp_path: Path) -> None:
         letters(8), tokenizer=tokenizer, shape=SHAPE, recipe=recipe, out=tmp_path / "m"
     ).folder
     model = load_weights(folder)
-    pairs = [EncodedPair([1, 3, 9, 7, 6, 4, 8, 8, 2], 6), EncodedPair([1, 3, 4, 7, 2], 3)]
+    pairs = [([1, 3, 9, 7, 6, 4, 8, 8, 2], 6), ([1, 3, 4, 7, 2], 3)]
     answers, every = [], []
     for ids, n_prompt in pairs:
         logits = model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
@@ -63,21 +69,19 @@ def test_the_losses_of_a_batch(tokenizer: Path, tmp_path: Path) -> None:
         every += nats
         answers += nats[n_prompt - 1 :]
     plan = LoopPlan(steps=1, rate=lambda _: 0.0, batch_size=2, pad_id=0, prompt_loss=0.3)
-    found = [float(part) for part in batch_nats(model, pad_batch(pairs, pad_id=0), plan)]
+    batch = pad_rows([row_of(*pair) for pair in pairs], pad_id=0)
+    found = [float(part) for part in batch_nats(model, batch, plan)]
     assert [np.mean(answers), np.mean(every)] == pytest.approx(found, rel=1e-5)
     alone = replace(plan, prompt_loss=0.0)
-    found = [float(part) for part in batch_nats(model, pad_batch(pairs, pad_id=0), alone)]
+    found = [float(part) for part in batch_nats(model, batch, alone)]
     assert [np.mean(answers), 0.0] == pytest.approx(found, rel=1e-5)
 
 
 def test_every_pair_is_shown_once_an_epoch() -> None:
     """Epochs are permutations, batches are full, and rows of a batch are of like length."""
     rng = np.random.default_rng(0)
-    encoded = [
-        EncodedPair([1, 3, 4, *[6] * int(rng.integers(1, 40)), 7 + i], 3) for i in range(960)
-    ]
-    recipe = Recipe(1, batch_size=8)
-    batches = list(itertools.islice(batch_pairs(encoded, pad_id=0, recipe=recipe), 240))
+    rows = [row_of([1, 3, 4, *[6] * int(rng.integers(1, 40)), 7 + i], 3) for i in range(960)]
+    batches = batches_of(rows, n=240)
     assert {8} == {len(batch.token_ids) for batch in batches}
     for epoch in (batches[:120], batches[120:]):
         ends = Counter(int(batch.token_ids.max(axis=1)[i]) for batch in epoch for i in range(8))
@@ -87,16 +91,14 @@ def test_every_pair_is_shown_once_an_epoch() -> None:
         b.token_ids.size for b in batches
     )
     assert padding < 0.08
-    again = next(batch_pairs(encoded, pad_id=0, recipe=recipe))
-    other = next(batch_pairs(encoded, pad_id=0, recipe=Recipe(1, batch_size=8, seed=1)))
+    [again], [other] = batches_of(rows, n=1), batches_of(rows, n=1, seed=1)
     assert np.array_equal(batches[0].token_ids, again.token_ids)
     assert not np.array_equal(batches[0].token_ids, other.token_ids)
 
 
 def test_fewer_pairs_than_a_batch_fill_it() -> None:
     """Three pairs are repeated evenly to fill batches of eight."""
-    encoded = [EncodedPair([1, 3, 4, 7 + i, 2], 3) for i in range(3)]
-    batches = itertools.islice(batch_pairs(encoded, pad_id=0, recipe=Recipe(1, batch_size=8)), 24)
+    batches = batches_of([row_of([1, 3, 4, 7 + i, 2], 3) for i in range(3)], n=24)
     shown = Counter(int(token) for batch in batches for token in batch.token_ids[:, 3])
     assert {7: 64, 8: 64, 9: 64} == shown
 

@@ -1,5 +1,10 @@
-"""An invented moat dictionary for the report's tests: no figure in it was measured."""
+"""An invented moat dictionary, of which no figure was measured; and a browser to show pages in."""
 
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +14,43 @@ from stillwatch.distill.curve import CurvePoint, fit_copy_curve, pool_capabiliti
 
 _SHARES = {"date": (0.02, 0.09, 0.42, 0.81, 0.9), "roman": (0.04, 0.2, 0.66, 0.84, 0.93)}
 _BUDGETS = (75, 150, 300, 600, 1200)
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_FRAME = """<body style="margin:0">
+<iframe id="f" src="page.html" style="width:{width}px;height:900px;border:0"></iframe>
+<p id="told"></p>
+<script>
+f.onload = () => {{
+  const page = f.contentDocument, root = page.documentElement;
+  const pictures = page.querySelectorAll('svg.chart').length;
+  told.textContent = [root.scrollWidth, root.scrollHeight, pictures].join(' ');
+}}
+</script>"""
+
+
+@pytest.fixture
+def show_page(tmp_path: Path) -> Callable[[str, int], list[int]]:
+    """Show a page in a window of some width: how wide and tall it is, and its pictures."""
+    browser = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+
+    def show(page: str, width: int) -> list[int]:
+        (tmp_path / "page.html").write_text(page)
+        (tmp_path / "frame.html").write_text(_FRAME.format(width=width))
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        options += ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}"]
+        frame = (tmp_path / "frame.html").as_uri()
+        done = subprocess.run(
+            [browser, *options, "--virtual-time-budget=5000", "--dump-dom", frame],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        return [int(x) for x in re.search(r'id="told">(\d+) (\d+) (\d+)<', done.stdout).groups()]
+
+    return show
 
 
 def _curves(rng: np.random.Generator) -> dict[str, Any]:

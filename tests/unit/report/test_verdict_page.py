@@ -2,8 +2,6 @@
 
 import copy
 import re
-import shutil
-import subprocess
 from typing import Any
 
 import pytest
@@ -11,18 +9,6 @@ import pytest
 from stillwatch.report.verdict_chart import accusations_chart, chart_rows
 from stillwatch.report.verdict_page import render_verdict
 from stillwatch.report.verdict_words import answers, headline
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
-FRAME = """<body style="margin:0">
-<iframe id="f" src="page.html" style="width:{width}px;height:900px;border:0"></iframe>
-<p id="told"></p>
-<script>
-f.onload = () => {{
-  const root = f.contentDocument.documentElement;
-  told.textContent = [root.scrollWidth, root.querySelectorAll('svg.chart').length].join(' ');
-}}
-</script>"""
 
 
 def _channel(draw: str, log10_p: float) -> dict[str, Any]:
@@ -220,21 +206,8 @@ def test_the_picture_shows_innocents_and_decoys() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_fits_its_window(tmp_path, width) -> None:
+def test_page_fits_its_window(show_page, width) -> None:
     """On a phone and on a desktop nothing sticks out to the right."""
-    (tmp_path / "page.html").write_text(render_verdict(sample()))
-    (tmp_path / "frame.html").write_text(FRAME.format(width=width))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    options += ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}"]
-    page = (tmp_path / "frame.html").as_uri()
-    done = subprocess.run(
-        [CHROMIUM, *options, "--virtual-time-budget=5000", "--dump-dom", page],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    wide, pictures = map(int, re.search(r'id="told">(\d+) (\d+)<', done.stdout).groups())
+    wide, _, pictures = show_page(render_verdict(sample()), width)
     assert (width, 2) == (wide, pictures)

@@ -7,14 +7,13 @@ import pytest
 
 from stillwatch.errors import InvalidInputError
 from stillwatch.stats.clustered import (
-    Estimate,
     Layout,
     clustered_difference,
     clustered_ratio,
     clustered_share,
     difference_of,
 )
-from stillwatch.stats.intervals import paired_difference, wilson
+from stillwatch.stats.intervals import Estimate, paired_difference, wilson
 from stillwatch.stats.ranking import paired_auc
 
 

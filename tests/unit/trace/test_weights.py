@@ -12,7 +12,6 @@ from stillwatch.trace.weights import (
     WeightedNull,
     entropy_weights,
     spread_of,
-    weighted_sum,
     whole_weights,
 )
 
@@ -95,11 +94,6 @@ def test_whole_weights_keep_order_and_sign():
     assert (np.diff(weights[2:]) >= 0).all()
     assert (-10, 0, 10) == (weights[2:].min(), weights[10_002], weights[2:].max())
     assert [0, 0] == whole_weights([0.0, 0.0]).tolist()
-
-
-def test_green_weights_are_added():
-    """Only green windows count, with their sign."""
-    assert weighted_sum(np.array([3, -2, 5]), np.array([True, True, False])) == 1
 
 
 @pytest.mark.parametrize(

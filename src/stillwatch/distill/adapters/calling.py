@@ -6,8 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Coroutine
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from stillwatch.distill.contender import Contender
 from stillwatch.model.protocol import Model, Question, Reply
@@ -77,7 +76,7 @@ class Gathering:
 
 
 class LoopThread:
-    """An event loop in a thread, for callers without one; close it, or use `with`.
+    """An event loop in a thread, for callers without one; close it.
 
     One loop for all calls, because a client's connections belong to the loop that opened them.
     """
@@ -105,14 +104,3 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -14,6 +14,7 @@ from stillwatch.distill.adapters.outcomes import TaskOutcomes
 from stillwatch.errors import ModelError, extra, reject
 from stillwatch.model.protocol import Model, Question, Reply
 from stillwatch.record.exchange import Answer, Message, canonical_json
+from stillwatch.wire.body import kept
 
 #: Settings of inspect-ai and their names on the wire.
 _SETTINGS = {
@@ -242,10 +243,9 @@ def _output(reply: Reply) -> Any:
 
 
 def _calls(answer: Answer) -> Sequence[Any]:
-    kept = msgspec.json.decode(answer.extra) if answer.extra else {}
     made = importlib.import_module("inspect_ai.tool").ToolCall
     calls = []
-    for call in kept.get("tool_calls") or ():
+    for call in kept(answer.extra).get("tool_calls") or ():
         named = call.get("function") or {}
         text = named.get("arguments") or "{}"
         error = None

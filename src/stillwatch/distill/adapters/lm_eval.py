@@ -6,6 +6,7 @@ log-likelihoods need weights; `Likelihoods` computes them for a model folder.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 from collections.abc import Mapping, Sequence
@@ -135,8 +136,6 @@ class HarnessModel:
         self._loop.close()
 
     async def _generate(self, asked: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-        import asyncio
-
         questions = [_question(context, settings) for context, settings in asked]
         replies = await asyncio.gather(*map(self._model.ask, questions))
         texts = [reply.answers[0].text if reply.answers else "" for reply in replies]

@@ -7,6 +7,7 @@ the check blind. Nothing that is unknown ever counts as wrong or as right here; 
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -93,7 +94,7 @@ class Check(Protocol):
         ...
 
 
-class PureCheck:
+class PureCheck(abc.ABC):
     """A check that only computes: the three ways to call it are one.
 
     Subclasses define `kind` and `__call__`.
@@ -101,6 +102,7 @@ class PureCheck:
 
     kind = ""
 
+    @abc.abstractmethod
     def __call__(self, truth: str | None, answer: str, item: Item) -> Judgement:
         """Judge one answer.
 
@@ -112,7 +114,6 @@ class PureCheck:
         Returns:
             The judgement.
         """
-        raise NotImplementedError
 
     async def judge(self, truth: str | None, answer: str, item: Item) -> Judgement:
         """Judge one answer.

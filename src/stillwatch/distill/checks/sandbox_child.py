@@ -54,7 +54,7 @@ def main(config: dict[str, Any]) -> None:
         os.kill(first, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(first, 0)[1])
     _kill_orphans()
-    report = {"exit": status, "timed_out": timed_out, "apart": apart, "other_user": uid is not None}
+    report = {"exit": status, "timed_out": timed_out, "apart": apart}
     os.write(config["report_fd"], json.dumps(report).encode())
 
 

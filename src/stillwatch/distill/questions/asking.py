@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -15,11 +14,6 @@ from stillwatch.model.protocol import Model, Question, Reply
 
 T = TypeVar("T")
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_REFUSAL = re.compile(
-    r"^\W*(?:i['\u2019]?m (?:very |really )?sorry|i am sorry|sorry,|i apologi[sz]e|i (?:can(?:not|"
-    r"['\u2019]?t)|am unable|won['\u2019]?t|will not)|as an ai\b|unfortunately, i)",
-    re.IGNORECASE,
-)
 
 
 async def ask_together(
@@ -94,20 +88,18 @@ def needs_model(model: Model | None, *, name: str, hint: str) -> Model:
     return model
 
 
-def sounds_like_refusal(text: str) -> bool:
-    """Tell a refusal by how it begins.
+def with_seed(parameters: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Tell equal requests apart by their seed; a model behind a record needs it.
 
     Args:
-        text: an answer.
+        parameters: by the wire's names.
+        step: added to the seed that they hold, or to 0.
 
     Returns:
-        Whether it does.
-
-    Example:
-        >>> sounds_like_refusal("I'm sorry, but I can't help with that.")
-        True
+        The parameters with the new seed.
     """
-    return _REFUSAL.match(text) is not None
+    first = parameters.get("seed")
+    return {**parameters, "seed": (first if isinstance(first, int) else 0) + step}
 
 
 def _most_output(parameters: Mapping[str, Any]) -> int | None:

@@ -159,7 +159,7 @@ def build_questions(
     gatherer = Gatherer(table, HeldOut(held_out, table.contamination))
     notes = _read(table, gatherer, base=base, seed=seed)
     if table.generate is not None:
-        task = GenerateTask(table.generate, base, seed, held_out, table.contamination)
+        task = GenerateTask(table.generate, base, seed, gatherer.held_out)
         notes[table.generate.path] = _written(task, gatherer, model=model, ledger=ledger)
     equal, near = gatherer.duplicates()
     kept = _kept(gatherer, equal, near)

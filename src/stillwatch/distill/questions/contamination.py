@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillwatch.distill.items import Item, item_id_of
-from stillwatch.distill.questions.fingerprints import whole_hashes, word_hashes, word_runs
+from stillwatch.distill.questions.fingerprints import word_hashes
 from stillwatch.distill.questions.rows import said_by_users
 from stillwatch.distill.questions.table import ContaminationTable
 from stillwatch.text.ragged import Hashes, Ragged
+from stillwatch.text.tokens import hash_rows, shingle
 
 #: exact: the same question, byte for byte; normalised: the same but for case, spacing and sentence
 #: punctuation; ngram: shares a run of words that is no boilerplate; cluster: of the same origin.
 Reason = Literal["exact", "normalised", "ngram", "cluster"]
-REASONS: tuple[Reason, ...] = ("exact", "normalised", "ngram", "cluster")
 #: In a small score set a run is boilerplate from this share (1 in 20) of its questions on.
 _BOILERPLATE_SHARE = 20
 
@@ -53,7 +53,7 @@ class HeldOut:
         questions = [questions[n] for n in telling.tolist()]
         words = words.take(telling)
         self._texts = set(questions)
-        self._whole = np.unique(whole_hashes(words))
+        self._whole = np.unique(hash_rows(words))
         self._whole = self._whole[self._whole != 0]
         self._runs = self._runs_of(words)
 
@@ -77,7 +77,7 @@ class HeldOut:
         is_single = np.array([len(turns) == 1 for turns in texts], dtype=bool)
         telling = is_single[row_of] | (words.lengths >= self._table.least)
         normalised = np.zeros(len(items), dtype=bool)
-        normalised[row_of[telling & _among(whole_hashes(words), self._whole)]] = True
+        normalised[row_of[telling & _among(hash_rows(words), self._whole)]] = True
         shared = np.zeros(len(items), dtype=bool)
         shared[row_of[self._shares(words)]] = True
         found: list[Reason | None] = []
@@ -108,14 +108,14 @@ class HeldOut:
                 # In a small score set a template shows in few questions.
                 few = max(1, len(rows) // _BOILERPLATE_SHARE)
                 most = min(self._table.boilerplate, few) if width == full else len(rows)
-                found[width] = _Runs(word_runs(words.take(rows), width), most)
+                found[width] = _Runs(shingle(words.take(rows), width=width), most)
         return found
 
     def _shares(self, words: Ragged) -> NDArray[np.bool_]:
         found = np.zeros(len(words), dtype=bool)
         for width, known in self._runs.items():
             rows = np.flatnonzero(words.lengths >= width)
-            runs = word_runs(words.take(rows), width)
+            runs = shingle(words.take(rows), width=width)
             found[rows[known.found_in(runs, self._table.coverage)]] = True
         return found
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stillwatch.distill.questions.fingerprints import word_hashes, word_runs
+from stillwatch.distill.questions.fingerprints import word_hashes
 from stillwatch.text.ragged import Ragged, starts_of
-from stillwatch.text.tokens import mix
+from stillwatch.text.tokens import mix, shingle
 
 #: Words in a run. Two keep short questions comparable, where three leave too few runs.
 RUN = 2
@@ -70,7 +70,7 @@ class Signatures:
         Returns:
             The set of each, sorted, and its bands, shape (n, bands), 0 for a text without words.
         """
-        runs = word_runs(word_hashes(texts), RUN)
+        runs = shingle(word_hashes(texts), width=RUN)
         if salts is not None and any(salts):
             salt = np.repeat(mix(np.array(salts, dtype=np.uint64)), runs.lengths)
             runs = Ragged(mix(runs.values ^ salt), runs.offsets)

@@ -14,17 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stillwatch.text.ragged import Hashes, Ragged, starts_of
-from stillwatch.text.tokens import (
-    BASE,
-    BYTE_CLASSES,
-    DIGIT,
-    FOLDED_BYTES,
-    LETTER,
-    LONGEST_WORD,
-    POWERS,
-    mix,
-)
+from stillwatch.text.ragged import Ragged, starts_of
+from stillwatch.text.tokens import BYTE_CLASSES, DIGIT, LETTER, hash_runs
 
 #: Bytes of a text that are looked at; a longer one is told by its beginning.
 MOST_BYTES = 32_768
@@ -93,57 +84,8 @@ def _hashed(cut: list[bytes]) -> Ragged:
     if len(token_starts) == 0:
         return Ragged.empty(len(cut))
     positions = np.flatnonzero(word)
-    token_of = np.cumsum(begins[positions]) - 1
-    place = positions - token_starts[token_of]
-    inside = place < LONGEST_WORD
-    positions, token_of, place = positions[inside], token_of[inside], place[inside]
-    terms = (FOLDED_BYTES[data[positions]].astype(np.uint64) + np.uint64(1)) * POWERS[place]
-    first = np.flatnonzero(np.concatenate(([True], token_of[1:] != token_of[:-1])))
-    offsets = np.searchsorted(token_starts, starts).astype(np.int64)
-    return Ragged(mix(np.add.reduceat(terms, first)), offsets)
-
-
-def word_runs(words: Ragged, width: int) -> Ragged:
-    """Hash every run of `width` words; a shorter text has one run of all its words.
-
-    Args:
-        words: as `word_hashes` gives them.
-        width: words in a run, at least 1.
-
-    Returns:
-        One row a text; an empty text has none.
-    """
-    lengths = words.lengths
-    counts = np.where(lengths >= width, lengths - width + 1, np.minimum(lengths, 1))
-    offsets = starts_of(counts)
-    first = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-    start = np.repeat(words.offsets[:-1], counts) + first
-    size = np.minimum(np.repeat(lengths, counts), width)
-    value = np.zeros(len(start), dtype=np.uint64)
-    for step in range(width):
-        position = np.minimum(start + step, max(len(words.values) - 1, 0))
-        inside = step < size
-        value = np.where(inside, mix(value * BASE + words.values[position]), value)
-    return Ragged(value, offsets)
-
-
-def whole_hashes(words: Ragged) -> Hashes:
-    """Hash each text as a whole.
-
-    Args:
-        words: as `word_hashes` gives them.
-
-    Returns:
-        One hash a text, shape (n,); 0 for a text without words.
-    """
-    result = np.zeros(len(words), dtype=np.uint64)
-    filled = np.flatnonzero(words.lengths)
-    if len(filled):
-        place = np.arange(len(words.values)) - np.repeat(words.offsets[:-1], words.lengths)
-        powers = np.cumprod(np.full(int(place.max()) + 1, BASE, dtype=np.uint64), dtype=np.uint64)
-        sums = np.add.reduceat(words.values * powers[place], words.offsets[filled])
-        result[filled] = mix(sums + words.lengths[filled].astype(np.uint64))
-    return result
+    values = hash_runs(data, token_starts, positions, begins=begins)
+    return Ragged(values, np.searchsorted(token_starts, starts).astype(np.int64))
 
 
 def _cut(text: str) -> bytes:

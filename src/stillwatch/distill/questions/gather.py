@@ -33,12 +33,12 @@ class Gatherer:
     """
 
     def __init__(self, table: QuestionsTable, held_out: HeldOut) -> None:
+        self.held_out = held_out
         self.spool = Spool()
         self.contaminated: Counter[str] = Counter()
         self._taken: dict[str, int] = {}
         self.n_questions = 0
         self._table = table
-        self._held_out = held_out
         self._near = NearRows(table.near_duplicates) if table.near_duplicates else None
         self._ids = array("Q")
         self._clusters = array("Q")
@@ -60,7 +60,7 @@ class Gatherer:
         iterator = iter(rows)
         while chunk := list(islice(iterator, _AT_ONCE)):
             self.n_questions += len(chunk)
-            reasons = self._held_out.reasons([row.item for row in chunk])
+            reasons = self.held_out.reasons([row.item for row in chunk])
             self.contaminated.update(reason for reason in reasons if reason is not None)
             self._keep([r for r, why in zip(chunk, reasons, strict=True) if why is None], number)
         self._taken[source] = self._taken.get(source, 0) + self.n_questions - before

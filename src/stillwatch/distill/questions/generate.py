@@ -25,15 +25,16 @@ from stillwatch.distill.questions.asking import (
     ask_together,
     needs_model,
     run_now,
-    sounds_like_refusal,
+    with_seed,
 )
 from stillwatch.distill.questions.contamination import HeldOut
 from stillwatch.distill.questions.dedup import NearIndex
 from stillwatch.distill.questions.patterns import Pattern
 from stillwatch.distill.questions.rows import FileRows
 from stillwatch.distill.questions.state import StateFile
-from stillwatch.distill.questions.table import ContaminationTable, GenerateTable, file_table
+from stillwatch.distill.questions.table import GenerateTable, file_table
 from stillwatch.distill.questions.written import written_questions
+from stillwatch.distill.refusals import is_refusal
 from stillwatch.errors import InvalidInputError
 from stillwatch.model.protocol import Model, Question, Reply
 from stillwatch.record.exchange import Message
@@ -60,14 +61,12 @@ class GenerateTask(NamedTuple):
         base: what paths are relative to.
         seed: of the choice of examples.
         held_out: the score set; no seed and no question of it is used.
-        contamination: what counts as seen by it.
     """
 
     table: GenerateTable
     base: Path
     seed: int
-    held_out: Sequence[Item]
-    contamination: ContaminationTable
+    held_out: HeldOut
 
 
 class Written(NamedTuple):
@@ -109,14 +108,18 @@ def write_questions(
     writer.state.charge(ledger)
     for line in writer.state.lines():
         writer.restore(line)
-    while writer.missing > 0 and writer.idle < task.table.patience:
+    if writer.goes_on:
         hint = f"{task.table.path} holds {writer.n_questions} of {task.table.count}"
         asked = needs_model(model, name="generate", hint=hint)
-        requests = writer.requests()
-        questions = [question for _, question in requests]
-        replies = run_now(lambda: ask_together(asked, questions, ledger))  # noqa: B023 - runs now
-        writer.take([topic for topic, _ in requests], replies)
+        run_now(lambda: _ask(writer, asked, ledger))
     return writer.written()
+
+
+async def _ask(writer: _Writer, model: Model, ledger: Ledger | None) -> None:
+    while writer.goes_on:
+        requests = writer.requests()
+        replies = await ask_together(model, [question for _, question in requests], ledger)
+        writer.take([topic for topic, _ in requests], replies)
 
 
 def _seeds(task: GenerateTask, pool: Iterable[Item]) -> list[_Seed]:
@@ -133,7 +136,7 @@ def _seeds(task: GenerateTask, pool: Iterable[Item]) -> list[_Seed]:
             found.append(item)
         elif (place := int(rng.integers(n + 1))) < _MOST_SEEDS:
             found[place] = item
-    reasons = HeldOut(task.held_out, task.contamination).reasons(found)
+    reasons = task.held_out.reasons(found)
     kept = [item for item, why in zip(found, reasons, strict=True) if why is None]
     if not kept:
         message = "[questions.generate]: seeds must hold at least one question"
@@ -156,7 +159,6 @@ class _Writer:
         if unknown:
             message = f"{self._text.where}: slots must be topic, count and examples"
             raise InvalidInputError(message)
-        self._held_out = HeldOut(task.held_out, task.contamination)
         self._near = NearIndex(task.table.near_duplicates)
         self._near.add([seed.text for seed in seeds], always=True)
         self._mine: dict[str, list[str]] = {topic: [] for topic in self._topics}
@@ -165,7 +167,7 @@ class _Writer:
         self._n_written = 0
         self._n_requests = 0
         self._left_out: Counter[str] = Counter()
-        self.idle = 0
+        self._idle = 0
         self.state = StateFile(
             task.base / task.table.path, kind="generated", settings=self._settings()
         )
@@ -179,6 +181,11 @@ class _Writer:
     def missing(self) -> int:
         """Questions still wanted (count)."""
         return self._task.table.count - len(self._items)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether another round is worth its price."""
+        return self.missing > 0 and self._idle < self._task.table.patience
 
     def requests(self) -> list[tuple[str, Question]]:
         """Say what the next round asks for.
@@ -250,19 +257,12 @@ class _Writer:
         self._n_written += line["written"]
         self._n_requests += len(line["output_tokens"])
         self._left_out.update(line["left_out"])
-        self.idle = 0 if line["accepted"] else self.idle + 1
+        self._idle = 0 if line["accepted"] else self._idle + 1
         for entry in line["accepted"]:
             text, topic = entry["question"], entry["topic"]
             self._mine.setdefault(topic, []).append(text)
-            messages = (Message("user", text),)
-            self._items.append(
-                Item(
-                    item_id=item_id_of(messages),
-                    messages=messages,
-                    capability=topic,
-                    origin=f"{self._task.table.path}:{line['round'] + 2}",
-                )
-            )
+            origin = f"{self._task.table.path}:{line['round'] + 2}"
+            self._items.append(_item(text, topic=topic, origin=origin))
 
     def _read(self, reply: Reply, left_out: Counter[str]) -> list[str]:
         answer = reply.answers[0] if reply.answers else None
@@ -272,7 +272,7 @@ class _Writer:
             else []
         )
         if not found:
-            is_refused = answer is not None and sounds_like_refusal(answer.text)
+            is_refused = answer is not None and is_refusal(answer.text)
             left_out["refused reply" if is_refused else "reply without questions"] += 1
         return found
 
@@ -285,7 +285,7 @@ class _Writer:
             else:
                 left_out[reason] += 1
         items = [_item(text) for text in fit]
-        seen = self._held_out.reasons(items)
+        seen = self._task.held_out.reasons(items)
         left_out["contaminated"] += sum(why is not None for why in seen)
         fit = [text for text, why in zip(fit, seen, strict=True) if why is None]
         kept = self._near.add(fit)
@@ -295,7 +295,7 @@ class _Writer:
     def _unfit(self, text: str) -> str | None:
         table = self._task.table
         n_words = len(text.split())
-        if sounds_like_refusal(text):
+        if is_refusal(text):
             return "refusal"
         if n_words < table.least_words:
             return "too short"
@@ -319,9 +319,7 @@ class _Writer:
         }
         text = self._text.filled(filled.get)
         # No two requests alike: with few seeds their texts can be.
-        first = table.parameters.get("seed")
-        asked_seed = (first if isinstance(first, int) else 0) + self._n_requests + number
-        parameters = {**table.parameters, "seed": asked_seed}
+        parameters = with_seed(table.parameters, self._n_requests + number)
         return Question(messages=(Message("user", text),), parameters=parameters)
 
     def _settings(self) -> dict[str, Any]:
@@ -340,6 +338,7 @@ def _drawn(texts: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
     return [texts[int(place)] for place in places]
 
 
-def _item(text: str) -> Item:
+def _item(text: str, *, topic: str = "all", origin: str = "") -> Item:
     messages = (Message("user", text),)
-    return Item(item_id=item_id_of(messages), messages=messages)
+    item_id = item_id_of(messages)
+    return Item(item_id=item_id, messages=messages, capability=topic, origin=origin)

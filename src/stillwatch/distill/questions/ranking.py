@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stillwatch.distill.budget import Ledger
 from stillwatch.distill.items import Item
-from stillwatch.distill.questions.asking import ask_together, needs_model, run_now
+from stillwatch.distill.questions.asking import ask_together, needs_model, run_now, with_seed
 from stillwatch.distill.questions.fingerprints import word_hashes
 from stillwatch.distill.questions.rows import said_by_users
 from stillwatch.distill.questions.state import StateFile
@@ -185,17 +185,21 @@ def _by_model(
     state.charge(ledger)
     missing = [n for n, item in enumerate(items) if item.item_id not in known]
     if missing:
-        model = needs_model(model, name=name, hint=hint)
-        for start in range(0, len(missing), table.at_once):
-            chunk = [items[n] for n in missing[start : start + table.at_once]]
-            for line in _ask(chunk, table, model, ledger=ledger):
-                known[line["item_id"]] = line["score"]
-                state.append(line, sync=False)
-            state.sync()
+        asked = needs_model(model, name=name, hint=hint)
+
+        async def ask() -> None:
+            for start in range(0, len(missing), table.at_once):
+                chunk = [items[n] for n in missing[start : start + table.at_once]]
+                for line in await _ask(chunk, table, asked, ledger=ledger):
+                    known[line["item_id"]] = line["score"]
+                    state.append(line, sync=False)
+                state.sync()
+
+        run_now(ask)
     return np.array([known[item.item_id] for item in items])
 
 
-def _ask(
+async def _ask(
     chunk: list[Item], table: RankingTable, model: Model, *, ledger: Ledger | None
 ) -> list[dict[str, Any]]:
     questions = [
@@ -203,7 +207,7 @@ def _ask(
         for item in chunk
         for sample in range(table.samples)
     ]
-    replies = run_now(lambda: ask_together(model, questions, ledger))
+    replies = await ask_together(model, questions, ledger)
     found: list[dict[str, Any]] = []
     for n, item in enumerate(chunk):
         given = replies[n * table.samples : (n + 1) * table.samples]
@@ -218,9 +222,7 @@ def _ask(
 
 
 def _parameters(item: Item, table: RankingTable, sample: int) -> dict[str, Any]:
-    """Sampling parameters. The seed tells samples apart; a model behind a record needs it."""
-    first = table.parameters.get("seed")
-    found = {**table.parameters, "seed": (first if isinstance(first, int) else 0) + sample}
+    found = with_seed(table.parameters, sample)
     if item.tools:
         found["tools"] = list(item.tools)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 import xxhash
 
 from stillwatch.distill.items import Item, item_id_of
-from stillwatch.distill.questions.files import find_files, text_lines
+from stillwatch.distill.questions.files import ENDINGS, ending_of, find_files
 from stillwatch.distill.questions.patterns import Pattern
 from stillwatch.distill.questions.rows import Row
 from stillwatch.distill.questions.table import TemplateTable
+from stillwatch.distill.questions.tabular import csv_records, text_records
 from stillwatch.errors import InvalidInputError
 from stillwatch.record.exchange import Message
 
@@ -172,11 +172,9 @@ def _range(given: Any, where: str) -> range:
 
 def _from_file(path: str, base: Path, *, column: str) -> list[Any]:
     place = find_files(path, base)[0]
-    lines = [line for _, line in text_lines(place) if line.strip()]
-    if place.path.suffix.lower() not in {".csv", ".tsv"}:
-        return [line.strip() for line in lines]
-    delimiter = "\t" if place.path.suffix.lower() == ".tsv" else ","
-    rows = list(csv.DictReader(lines, delimiter=delimiter))
+    if ENDINGS.get(ending_of(place.path)) != "csv":
+        return [record.fields for record in text_records(place, "")]
+    rows = [record.fields for record in csv_records(place, has_header=True)]
     if not column:
         return rows
     if rows and column not in rows[0]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from stillwatch.guard.decide import Action, Decision
-from stillwatch.guard.policy.engine import Judged, Ruling
+from stillwatch.guard.decide import Decision
+from stillwatch.guard.policy.engine import Judged
 from stillwatch.guard.policy.facts import Asking
-from stillwatch.guard.policy.live import LivePolicy
+from stillwatch.guard.policy.live import LivePolicy, Mark
+from stillwatch.guard.verdict import Verdict
 
 
 def decide_by_policy(
@@ -33,7 +34,7 @@ def decide_by_policy(
     campaign_id = verdict.campaign.campaign_id if verdict is not None else None
     if ruling.rule is not None and (ruling.is_refusal or ruling.effect == "allow"):
         return Decision(
-            "allow" if ruling.effect == "allow" else _refusing(ruling),
+            ruling.action,
             campaign_id,
             f"rule {ruling.rule.id}",
             ruling.retry_after_s,
@@ -43,12 +44,14 @@ def decide_by_policy(
     decision = ladder()._replace(tags=tags)
     if ruling.rule is None or decision.action not in {"allow", "observe"}:
         return decision
-    if ruling.effect == "watermark":
-        return _marked(policy, decision, ruling.rule.id, mark_key_id=_own_mark(asking))
-    return decision._replace(action="observe", reason=f"rule {ruling.rule.id}")
+    decision = decision._replace(action=ruling.action, reason=f"rule {ruling.rule.id}")
+    if ruling.effect != "watermark":
+        return decision
+    campaign_id, mark_key_id = _mark_of(policy, ruling.rule.id, verdict)
+    return decision._replace(campaign_id=campaign_id, mark_key_id=mark_key_id)
 
 
-def record_tags(policy: LivePolicy, judged: Judged) -> dict[str, str]:
+def record_tags(policy: LivePolicy, judged: Judged) -> Mapping[str, str]:
     """Write what the record of a request says about the policy.
 
     Args:
@@ -58,40 +61,25 @@ def record_tags(policy: LivePolicy, judged: Judged) -> dict[str, str]:
     Returns:
         Tags: hashes and dates always, rules where some fired.
     """
-    tags = dict(policy.engine.stamp)
+    stamp = policy.engine.stamp
     if not judged.fired:
-        return tags
-    ruling, would = judged.ruling, judged.would
+        return stamp
+    tags = dict(stamp)
+    ruling, would = judged.ruling, judged.would_have
     if ruling.rule is not None:
         tags["rule"] = ruling.rule.id
     tags["rules_fired"] = ",".join(found.rule.id for found in judged.fired)
     missing = ",".join(found.rule.id for found in judged.fired if found.is_missing)
     if missing:
         tags["rules_missing_facts"] = missing
-    if would is not None and would.rule is not None and would.effect != ruling.effect:
-        tags["policy_would_have"] = f"{would.effect} by {would.rule.id}"
+    if would is not None:
+        tags["policy_would_have"] = f"{would.action} by {would.rule_id}"
     return tags
 
 
-def _refusing(ruling: Ruling) -> Action:
-    return "block" if ruling.effect == "block" else "throttle"
-
-
-def _own_mark(asking: Asking) -> str | None:
-    return asking.verdict.campaign.mark_key_id if asking.verdict is not None else None
-
-
-def _marked(
-    policy: LivePolicy, decision: Decision, rule: str, *, mark_key_id: str | None
-) -> Decision:
-    mark = policy.mark(rule)
-    campaign_id = decision.campaign_id
-    if campaign_id is None or mark_key_id is None:
-        # Nobody's campaign: the rule's own name and key stand in the order to mark.
-        campaign_id, mark_key_id = mark
-    return decision._replace(
-        action="watermark",
-        campaign_id=campaign_id,
-        mark_key_id=mark_key_id,
-        reason=f"rule {rule}",
-    )
+def _mark_of(policy: LivePolicy, rule: str, verdict: Verdict | None) -> Mark:
+    """Give the campaign's own mark; nobody's campaign gets the rule's own name and key."""
+    campaign = verdict.campaign if verdict is not None else None
+    if campaign is None or campaign.mark_key_id is None:
+        return policy.mark(rule)
+    return Mark(campaign.campaign_id, campaign.mark_key_id)

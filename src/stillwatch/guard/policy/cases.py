@@ -7,6 +7,7 @@ from typing import NamedTuple
 from stillwatch.errors import ConfigError
 from stillwatch.guard.policy.document import PolicyFile, WholeCase
 from stillwatch.guard.policy.engine import Engine
+from stillwatch.guard.policy.questions import all_of
 from stillwatch.guard.policy.rules import Case, Rule
 
 
@@ -70,11 +71,11 @@ def _rule_failure(rule: Rule, case: Case) -> str | None:
         parts = rule.parts_at(at)
     else:
         return None if not case.fires else "it must fire and is not in force on that day"
-    held = [part.test(case.facts) for part in parts]
-    fires = False not in held and (None not in held or rule.fails_closed)
+    held = all_of([part.test for part in parts])(case.facts)
+    fires = rule.fails_closed if held is None else held
     if fires == case.fires:
         return None
-    why = " (a fact that decides is not known)" if None in held and False not in held else ""
+    why = " (a fact that decides is not known)" if held is None else ""
     return f"it must {_verb(case.fires)} and {'does' if fires else 'does not'}{why}"
 
 
@@ -89,8 +90,7 @@ def _whole_failure(policy: PolicyFile, case: WholeCase) -> str | None:
         at = max([0.0, *days, *(rule.from_at for rule in policy.rules)])
     judged = Engine(policy).judge(case.facts, at)
     ruling = judged.would or judged.ruling
-    action = ruling.effect or "allow"
-    rule = ruling.rule.id if ruling.rule is not None else None
+    action, rule = ruling.action, ruling.rule_id
     if action != case.action:
         return f"action must be {case.action}, got {action} by {rule or 'no rule'}"
     if case.rule is not None and case.rule != rule:

@@ -74,12 +74,10 @@ def parse_clauses(table: object, spot: Spot, *, known: Known) -> list[Clause]:
     """
     if not isinstance(table, dict) or not table:
         spot.refuse("a table of questions must be a table with at least one, like { risk = 3 }")
+    spot.only(table, WORDS, what="word")
     clauses: list[Clause] = []
     for name, asked in table.items():
-        here = spot.at(name)
-        word = WORDS.get(name)
-        if word is None:
-            here.refuse(f"unknown word '{name}'; known are {', '.join(WORDS)}")
+        here, word = spot.at(name), WORDS[name]
         questions = asked if isinstance(asked, dict) else {_bare(word, here): asked}
         if not questions:
             here.refuse(f"{name} must ask something: one of {', '.join(QUESTIONS[word.kind])}")

@@ -151,4 +151,4 @@ def _asking(exchange: Exchange, board: Board | None) -> Asking:
 
 def _described(ruling: Ruling) -> str:
     rule = f" by {ruling.rule.id}" if ruling.rule is not None else ""
-    return f"{ruling.effect or 'allow'}{rule}"
+    return f"{ruling.action}{rule}"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
 from stillwatch.errors import ConfigError
+from stillwatch.guard.decide import Action
 from stillwatch.guard.policy import locate
 from stillwatch.guard.policy.clauses import Known
 from stillwatch.guard.policy.facts_file import parse_facts
-from stillwatch.guard.policy.faults import Source, Spot
-from stillwatch.guard.policy.lists import NamedList, Networks, midnight, read_list
-from stillwatch.guard.policy.rules import Effect, Rule, parse_rule
+from stillwatch.guard.policy.faults import Source, Spot, read_text
+from stillwatch.guard.policy.lists import NamedList, Networks, read_list
+from stillwatch.guard.policy.rules import Rule, choice, parse_day, parse_rule
 from stillwatch.guard.policy.vocabulary import Facts
 
 _TABLES: Final = ("lists", "networks", "tiers", "rules", "tests")
@@ -37,7 +37,7 @@ class WholeCase(NamedTuple):
     """
 
     facts: Facts
-    action: Effect
+    action: Action
     rule: str | None
     at: float | None
     line: int
@@ -109,13 +109,10 @@ def load_policy(path: Path) -> PolicyFile:
         ConfigError: a file cannot be read, or something in it breaks a rule; names file, line and
             reason.
     """
-    raw = _read(path)
-    document = _parsed(path, raw)
-    source = Source(path, locate.locate_keys(raw.decode()))
-    root = source.within(())
-    for key in document:
-        if key not in _TABLES:
-            root.at(key).refuse(f"unknown table '{key}'; known are {', '.join(_TABLES)}")
+    raw, text = read_text(path, what="policy", most=_MOST_BYTES)
+    document = _parsed(path, text)
+    root = Spot(Source(path, locate.locate_keys(text)))
+    root.only(document, _TABLES, what="table")
     tiers = _tiers(document.get("tiers", {}), root.at("tiers"))
     lists = _lists(document.get("lists", {}), root.at("lists"))
     known = Known(lists, tuple(dict.fromkeys(tier for _, tier in tiers)))
@@ -131,32 +128,16 @@ def load_policy(path: Path) -> PolicyFile:
     )
 
 
-def _read(path: Path) -> bytes:
+def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        message = f"{path}: the policy cannot be read: {error.strerror}"
-        raise ConfigError(message) from error
-    if len(raw) > _MOST_BYTES:
-        message = f"{path}: a policy must be at most {_MOST_BYTES} bytes long, got {len(raw)}"
-        raise ConfigError(message)
-    return raw
-
-
-def _parsed(path: Path, raw: bytes) -> dict[str, Any]:
-    try:
-        return tomllib.loads(raw.decode())
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"{path}:{line}: not UTF-8"
-        raise ConfigError(message) from error
+        return tomllib.loads(text)
     except RecursionError:
         message = f"{path}:1: nested too deep"
         raise ConfigError(message) from None
     except tomllib.TOMLDecodeError as error:
         reason, _, place = str(error).partition(" (at line ")
         number = place.partition(",")[0]
-        line = int(number) if number.isdigit() else raw.count(b"\n") + 1
+        line = int(number) if number.isdigit() else text.count("\n") + 1
         reason = reason.removesuffix(" (at end of document)")
         message = f"{path}:{line}: not TOML: {reason}"
         raise ConfigError(message) from error
@@ -188,14 +169,11 @@ def _lists(table: object, spot: Spot) -> dict[str, NamedList]:
             here.refuse("a list must not be called networks: records name that file so")
         if not isinstance(entry, dict) or not {"path", "kind"} <= entry.keys():
             here.refuse(f"list '{name}' must give path and kind")
-        _only(entry, ("path", "kind", "max_age_days"), here)
-        if entry["kind"] not in {"countries", "names"}:
-            here.at("kind").refuse(f"kind must be countries or names, got {entry['kind']!r}")
+        here.only(entry, ("path", "kind", "max_age_days"))
+        countries = choice(entry, "kind", ("countries", "names"), spot=here) == "countries"
         file, max_age_days = _file(entry, here)
         try:
-            found[name] = read_list(
-                name, file, countries=entry["kind"] == "countries", max_age_days=max_age_days
-            )
+            found[name] = read_list(name, file, countries=countries, max_age_days=max_age_days)
         except ConfigError as error:
             here.refuse(f"list '{name}': {error}", hint=error.hint)
     return found
@@ -207,7 +185,7 @@ def _networks(document: Mapping[str, Any], root: Spot) -> Networks | None:
     entry, here = document["networks"], root.at("networks")
     if not isinstance(entry, dict) or "path" not in entry:
         here.refuse("networks must be a table that gives path")
-    _only(entry, ("path", "max_age_days"), here)
+    here.only(entry, ("path", "max_age_days"))
     file, max_age_days = _file(entry, here)
     try:
         return Networks.read(file, max_age_days=max_age_days)
@@ -222,12 +200,6 @@ def _file(entry: Mapping[str, Any], spot: Spot) -> tuple[Path, int | None]:
     if age is not None and (not isinstance(age, int) or isinstance(age, bool) or age < 1):
         spot.at("max_age_days").refuse(f"max_age_days must be a whole number above 0, got {age!r}")
     return spot.source.path.parent / path, age
-
-
-def _only(entry: Iterable[str], allowed: tuple[str, ...], spot: Spot) -> None:
-    for key in entry:
-        if key not in allowed:
-            spot.at(key).refuse(f"unknown key '{key}'; known are {', '.join(allowed)}")
 
 
 def _rules(rows: object, spot: Spot, *, known: Known) -> tuple[Rule, ...]:
@@ -249,21 +221,16 @@ def _whole_cases(
     if not isinstance(rows, list):
         spot.refuse("tests must be a list of tables: [[tests]]")
     found = []
-    ids = {rule.id for rule in rules}
+    ids = [rule.id for rule in rules]
     for n, row in enumerate(rows):
         here = spot.at(n)
         if not isinstance(row, dict) or not {"facts", "action"} <= row.keys():
             here.refuse("a test of the whole policy must give facts and action")
-        _only(row, ("facts", "action", "rule", "at"), here)
-        if row["action"] not in get_args(Effect):
-            listed = ", ".join(get_args(Effect))
-            here.at("action").refuse(f"action must be one of {listed}, got {row['action']!r}")
+        here.only(row, ("facts", "action", "rule", "at"))
+        action = choice(row, "action", get_args(Action), spot=here)
         if "rule" in row and row["rule"] not in ids:
             here.at("rule").refuse(f"there is no rule {row['rule']!r}")
-        at = row.get("at")
-        if at is not None and type(at) is not datetime.date:
-            here.at("at").refuse(f"at must be a day like 2026-11-01, unquoted, got {at!r}")
         facts = parse_facts(row["facts"], here.at("facts"), known=known)
-        moment = midnight(at) if at is not None else None
-        found.append(WholeCase(facts, row["action"], row.get("rule"), moment, here.line))
+        at = parse_day(row["at"], here.at("at")) if "at" in row else None
+        found.append(WholeCase(facts, action, row.get("rule"), at, here.line))
     return tuple(found)

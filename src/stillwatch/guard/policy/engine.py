@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from stillwatch.guard.decide import Action
 from stillwatch.guard.ladder import DAY_S, Rung
 from stillwatch.guard.policy.document import PolicyFile
 from stillwatch.guard.policy.limits import Buckets
 from stillwatch.guard.policy.lists import day_of
 from stillwatch.guard.policy.questions import Part, Test
-from stillwatch.guard.policy.rules import Effect, Rule
+from stillwatch.guard.policy.rules import Rule
 from stillwatch.guard.policy.vocabulary import PLACES, WORDS, Facts
 
 _REMEMBERED: Final = 8192  # accounts whose remaining rules are kept
@@ -48,7 +49,7 @@ class Ruling(NamedTuple):
         retry_after_s: for throttle, seconds until a token will be there.
     """
 
-    effect: Effect | None = None
+    effect: Action | None = None
     rule: Rule | None = None
     retry_after_s: float | None = None
 
@@ -56,6 +57,16 @@ class Ruling(NamedTuple):
     def is_refusal(self) -> bool:
         """Whether the question is not answered."""
         return self.effect in {"block", "throttle"}
+
+    @property
+    def action(self) -> Action:
+        """What is done; allow when no rule has a say."""
+        return self.effect or "allow"
+
+    @property
+    def rule_id(self) -> str | None:
+        """Name of the rule that decides, or None."""
+        return self.rule.id if self.rule is not None else None
 
 
 class Judged(NamedTuple):
@@ -70,6 +81,14 @@ class Judged(NamedTuple):
     ruling: Ruling
     would: Ruling | None = None
     fired: tuple[Fired, ...] = ()
+
+    @property
+    def would_have(self) -> Ruling | None:
+        """What would be done, where that is another action by a rule; else None."""
+        would = self.would
+        if would is None or would.rule is None or would.effect == self.ruling.effect:
+            return None
+        return would
 
 
 NOTHING_FIRES: Final = Judged(Ruling())
@@ -216,20 +235,6 @@ def _gate(rule: Rule, tests: list[Test]) -> _Gate:
 def _settled(_: Facts) -> bool:
     """Hold: all that the rule asks is settled for the account."""
     return True
-
-
-def missing_facts(rule: Rule, facts: Facts) -> list[str]:
-    """Name the facts that a rule asks about and that are not known.
-
-    Args:
-        rule: the rule.
-        facts: of the request.
-
-    Returns:
-        Words, in the rule's order.
-    """
-    words = dict.fromkeys(clause.word.name for clause in rule.clauses)
-    return [word for word in words if facts[PLACES[word]] is None]
 
 
 def facts_asked(fired: Sequence[Fired], facts: Facts) -> dict[str, object]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stillwatch.guard.ladder import DAY_S
 from stillwatch.guard.policy.document import PolicyFile
@@ -19,7 +19,9 @@ from stillwatch.guard.policy.facts_file import country_of, hits_of, shares_of
 from stillwatch.guard.policy.limits import HOUR_S, Volumes
 from stillwatch.guard.policy.vocabulary import NOTHING, PLACES, WEEKDAYS, Facts
 from stillwatch.guard.verdict import Verdict
-from stillwatch.logs.accounts import AccountRow
+
+if TYPE_CHECKING:
+    from stillwatch.logs.accounts import AccountRow
 
 _DEEPEST: Final = 16  # resellers in a row; more is a circle
 _REMEMBERED: Final = 8192  # accounts whose facts are kept ready

@@ -32,11 +32,10 @@ def parse_facts(table: object, spot: Spot, *, known: Known) -> Facts:
     """
     if not isinstance(table, dict):
         spot.refuse("facts must be a table of words and values")
+    spot.only(table, WORDS, what="word")
     facts: Facts = list(NOTHING)
     for name, raw in table.items():
         here = spot.at(name)
-        if name not in WORDS:
-            here.refuse(f"unknown word '{name}'; known are {', '.join(WORDS)}")
         value = fact_of(WORDS[name], raw)
         if value is None:
             here.refuse(f"{name} must be {_SHAPES[WORDS[name].kind]}, got {raw!r}")

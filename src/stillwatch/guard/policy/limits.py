@@ -39,9 +39,7 @@ class Buckets:
         Returns:
             Seconds; 0.0 when one is there.
         """
-        level = self._level(key, now, rung=rung)
-        # A refill that sums to 0.9999999999 after the announced wait is a whole token.
-        return 0.0 if level >= 1.0 - 1e-9 else (1.0 - level) / rung.rate_per_s
+        return rung.wait_s(self._level(key, now, rung=rung))
 
     def take(self, key: tuple[str, str], now: float, *, rung: Rung) -> None:
         """Take a token.
@@ -63,7 +61,7 @@ class Buckets:
         if known is None:
             return rung.capacity
         level, last, _ = known
-        return min(rung.capacity, level + max(0.0, now - last) * rung.rate_per_s)
+        return rung.refilled(level, now - last)
 
     def _forget(self, now: float) -> None:
         kept = {

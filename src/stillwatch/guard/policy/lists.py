@@ -10,13 +10,14 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 from stillwatch.errors import ConfigError
 from stillwatch.guard.ladder import DAY_S
+from stillwatch.guard.policy.faults import read_text
 
 _MOST_BYTES: Final = 64 * 1024 * 1024
 
@@ -104,22 +105,16 @@ def read_list(name: str, path: Path, *, countries: bool, max_age_days: float | N
     Raises:
         ConfigError: it cannot be read, has no date, or an entry is no country code; names the line.
     """
-    raw = _read(path)
-    date: float | None = None
     entries: set[str] = set()
-    for number, entry, comment in _lines(path, raw):
-        if comment.startswith("date:") and date is None:
-            date = _date(comment.removeprefix("date:"), where=f"{path}:{number}")
-        if not entry:
-            continue
+
+    def take(entry: str, where: str) -> None:
         if countries and not is_country(entry.upper()):
-            message = f"{path}:{number}: entry must be a country code of two letters, got {entry!r}"
+            message = f"{where}: entry must be a country code of two letters, got {entry!r}"
             raise ConfigError(message)
         entries.add(entry.upper() if countries else entry)
-    if date is None:
-        _no_date(path)
-    digest = hashlib.sha256(raw).hexdigest()
-    return NamedList(name, frozenset(entries), digest, date, path, max_age_days)
+
+    sha256, date = _read(path, take)
+    return NamedList(name, frozenset(entries), sha256, date, path, max_age_days)
 
 
 class Networks:
@@ -151,29 +146,23 @@ class Networks:
         Raises:
             ConfigError: it cannot be read, has no date, or a line is none of network and country.
         """
-        raw = _read(path)
-        date: float | None = None
         tables: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
-        for number, entry, comment in _lines(path, raw):
-            if comment.startswith("date:") and date is None:
-                date = _date(comment.removeprefix("date:"), where=f"{path}:{number}")
-            if not entry:
-                continue
+
+        def take(entry: str, where: str) -> None:
             text, _, country = (part.strip() for part in entry.partition(","))
             try:
                 network = ipaddress.ip_network(text)
             except ValueError:
                 network = None
             if network is None or not is_country(country.upper()):
-                message = f"{path}:{number}: line must be network,country, got {entry!r}"
+                message = f"{where}: line must be network,country, got {entry!r}"
                 raise ConfigError(message, hint="for example 192.0.2.0/24,XX")
             lengths = tables[network.version].setdefault(network.prefixlen, {})
             shift = network.max_prefixlen - network.prefixlen
             lengths[int(network.network_address) >> shift] = country.upper()
-        if date is None:
-            _no_date(path)
-        digest = hashlib.sha256(raw).hexdigest()
-        source = NamedList("networks", frozenset(), digest, date, path, max_age_days)
+
+        sha256, date = _read(path, take)
+        source = NamedList("networks", frozenset(), sha256, date, path, max_age_days)
         return cls(source, tables)
 
     def _country(self, address: str) -> str | None:
@@ -191,29 +180,21 @@ class Networks:
         return None
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        message = f"{path}: the list cannot be read: {error.strerror}"
-        raise ConfigError(message) from error
-    if len(raw) > _MOST_BYTES:
-        message = f"{path}: the list must be at most {_MOST_BYTES} bytes long"
-        raise ConfigError(message)
-    return raw
-
-
-def _lines(path: Path, raw: bytes) -> Iterator[tuple[int, str, str]]:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"{path}:{line}: the list must be UTF-8"
-        raise ConfigError(message) from error
-    for number, line_text in enumerate(text.splitlines(), start=1):
-        entry, _, comment = line_text.partition("#")
-        yield number, entry.strip(), comment.strip().lower()
+def _read(path: Path, take: Callable[[str, str], None]) -> tuple[str, float]:
+    """Hand over each entry and where it stands; gives the file's hash and its date."""
+    raw, text = read_text(path, what="list", most=_MOST_BYTES)
+    date: float | None = None
+    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+        entry, _, comment = (part.strip() for part in line.partition("#"))
+        where = f"{path}:{number}"
+        if date is None and comment.lower().startswith("date:"):
+            date = _date(comment.lower().removeprefix("date:"), where=where)
+        if entry:
+            take(entry, where)
+    if date is None:
+        message = f"{path}:1: a list must say its date"
+        raise ConfigError(message, hint="add a line: # date: 2026-11-01")
+    return hashlib.sha256(raw).hexdigest(), date
 
 
 def _date(text: str, *, where: str) -> float:
@@ -222,8 +203,3 @@ def _date(text: str, *, where: str) -> float:
     except ValueError:
         message = f"{where}: date must be a day like 2026-11-01, got {text.strip()!r}"
         raise ConfigError(message) from None
-
-
-def _no_date(path: Path) -> NoReturn:
-    message = f"{path}:1: a list must say its date"
-    raise ConfigError(message, hint="add a line: # date: 2026-11-01")

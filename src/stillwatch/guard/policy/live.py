@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stillwatch.errors import ConfigError
 from stillwatch.guard.audit import AuditEvent
@@ -21,9 +21,10 @@ from stillwatch.guard.policy.engine import NOTHING_FIRES, Engine, Judged, Ruling
 from stillwatch.guard.policy.facts import Asking, FactSource
 from stillwatch.guard.policy.lists import day_of
 from stillwatch.guard.policy.trail import Tally, Trail
-from stillwatch.logs.accounts import AccountRow, load_accounts
-from stillwatch.logs.reader import ReadOptions
 from stillwatch.record.privacy import KeyedHash
+
+if TYPE_CHECKING:
+    from stillwatch.logs.accounts import AccountRow
 
 _log = logging.getLogger("stillwatch.guard")
 _Stamps = dict[Path, tuple[int, int, int] | None]
@@ -132,7 +133,7 @@ class LivePolicy:
         """
         return self._running.marks[rule]
 
-    def answered(self, account: str, now: float, *, output_tokens: int) -> None:
+    def answered(self, account: str, now: float, output_tokens: int) -> None:
         """Count what was given out to an account.
 
         Args:
@@ -261,13 +262,11 @@ class LivePolicy:
 
 
 def _count(metrics: Metrics, judged: Judged) -> None:
-    ruling, would = judged.ruling, judged.would
+    ruling, would = judged.ruling, judged.would_have
     if ruling.rule is not None:
-        labels = {"rule": ruling.rule.id, "action": ruling.effect or "allow"}
-        metrics.count("policy_decided", **labels)
-    if would is not None and would.rule is not None and would.effect != ruling.effect:
-        labels = {"rule": would.rule.id, "action": would.effect or "allow"}
-        metrics.count("policy_would_have", **labels)
+        metrics.count("policy_decided", rule=ruling.rule.id, action=ruling.action)
+    if would is not None and would.rule is not None:
+        metrics.count("policy_would_have", rule=would.rule.id, action=would.action)
 
 
 def _check_marks(policy: PolicyFile, master_key: bytes | None) -> None:
@@ -282,6 +281,10 @@ def _check_marks(policy: PolicyFile, master_key: bytes | None) -> None:
 def _accounts(settings: Settings) -> Mapping[str, AccountRow]:
     if settings.accounts is None:
         return {}
+    # The readers of tables, which a gateway without one has no use for.
+    from stillwatch.logs.accounts import load_accounts
+    from stillwatch.logs.reader import ReadOptions
+
     faults: list[str] = []
     table = load_accounts(
         str(settings.accounts),

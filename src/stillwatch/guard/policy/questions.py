@@ -64,17 +64,18 @@ def all_of(tests: list[Test]) -> Test:
     """
     if len(tests) == 1:
         return tests[0]
-    first, *others = tests
-    rest = all_of(others)
 
-    def both(facts: Facts) -> Held:
-        held = first(facts)
-        if held is False:
-            return False
-        other = rest(facts)
-        return other if held or other is False else None
+    def every(facts: Facts) -> Held:
+        held: Held = True
+        for test in tests:
+            found = test(facts)
+            if found is False:
+                return False
+            if found is None:
+                held = None
+        return held
 
-    return both
+    return every
 
 
 def any_of(tests: list[Test]) -> Test:

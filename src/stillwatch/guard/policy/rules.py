@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.guard.ladder import DAY_S, Rung, RungAction
+from stillwatch.guard.decide import Action
+from stillwatch.guard.ladder import DAY_S, Rung
 from stillwatch.guard.policy.clauses import Clause, Known, parse_clauses
 from stillwatch.guard.policy.facts_file import parse_facts
 from stillwatch.guard.policy.faults import Spot
@@ -16,7 +17,6 @@ from stillwatch.guard.policy.questions import Part, Test, all_of, any_of, none_o
 from stillwatch.guard.policy.vocabulary import Facts
 
 RuleKind = Literal["legal", "identity", "abuse", "service"]
-Effect = Literal["allow", "observe", "throttle", "watermark", "block"]
 Scope = Literal["account", "org", "rule"]
 #: Rules of these kinds fail closed, always.
 STRICT_KINDS: Final = frozenset({"legal", "identity"})
@@ -86,7 +86,7 @@ class Rule:
     line: int
 
     @property
-    def effect(self) -> Effect:
+    def effect(self) -> Action:
         """What it does when it fires; allow is an exemption."""
         return "allow" if self.rung is None else self.rung.action
 
@@ -149,15 +149,12 @@ def parse_rule(table: object, spot: Spot, *, known: Known) -> Rule:
     """
     if not isinstance(table, dict):
         spot.refuse("a rule must be a table: [[rules]]")
-    for key in table:
-        if key not in {*_REQUIRED, *_OPTIONAL}:
-            listed = ", ".join((*_REQUIRED, *_OPTIONAL))
-            spot.at(key).refuse(f"unknown key '{key}'; known are {listed}")
+    spot.only(table, (*_REQUIRED, *_OPTIONAL))
     for key in _REQUIRED:
         if key not in table:
             spot.refuse(f"rule {table.get('id', '')!r}: {key} must be given")
     name = _name(table["id"], spot.at("id"))
-    kind = _choice(table, "kind", get_args(RuleKind), spot=spot)
+    kind = choice(table, "kind", get_args(RuleKind), spot=spot)
     groups = _conditions(table, spot, known=known)
     rung = _rung(table, spot)
     if rung is None and kind in STRICT_KINDS:
@@ -170,7 +167,7 @@ def parse_rule(table: object, spot: Spot, *, known: Known) -> Rule:
         owner=_text(table, "owner", spot),
         reason=_text(table, "reason", spot),
         rung=rung,
-        per=_choice(table, "per", get_args(Scope), spot=spot, default="account"),
+        per=choice(table, "per", get_args(Scope), spot=spot, default="account"),
         fails_closed=_fails_closed(table, spot, kind=kind),
         shadow=_flag(table, "shadow", spot),
         from_at=from_at,
@@ -211,8 +208,7 @@ def _groups(
 
 
 def _rung(table: dict[str, Any], spot: Spot) -> Rung | None:
-    actions = ("allow", *get_args(RungAction))
-    action = _choice(table, "action", actions, spot=spot)
+    action = choice(table, "action", get_args(Action), spot=spot)
     limits = {key: table[key] for key in ("limit_per_day", "burst") if key in table}
     if action != "throttle" and (limits or "per" in table):
         key = next(key for key in ("limit_per_day", "burst", "per") if key in table)
@@ -231,7 +227,7 @@ def _rung(table: dict[str, Any], spot: Spot) -> Rung | None:
 def _fails_closed(table: dict[str, Any], spot: Spot, *, kind: RuleKind) -> bool:
     strict = kind in STRICT_KINDS
     default = "closed" if strict else "open"
-    fail = _choice(table, "fail", ("open", "closed"), spot=spot, default=default)
+    fail = choice(table, "fail", ("open", "closed"), spot=spot, default=default)
     if strict and fail == "open":
         spot.at("fail").refuse(f"a rule of kind {kind} must fail closed")
     if table["action"] == "allow" and fail == "closed":
@@ -240,16 +236,28 @@ def _fails_closed(table: dict[str, Any], spot: Spot, *, kind: RuleKind) -> bool:
 
 
 def _dates(table: dict[str, Any], spot: Spot) -> tuple[float, float, float]:
-    from_at, review_by = (_day(table[key], spot.at(key)) for key in ("from", "review_by"))
+    from_at, review_by = (parse_day(table[key], spot.at(key)) for key in ("from", "review_by"))
     until_at = float("inf")
     if "until" in table:
-        until_at = _day(table["until"], spot.at("until")) + DAY_S
+        until_at = parse_day(table["until"], spot.at("until")) + DAY_S
         if until_at <= from_at:
             spot.at("until").refuse("until must not lie before from")
     return from_at, until_at, review_by
 
 
-def _day(value: object, spot: Spot) -> float:
+def parse_day(value: object, spot: Spot) -> float:
+    """Read a day.
+
+    Args:
+        value: as TOML gave it.
+        spot: where it stands.
+
+    Returns:
+        Its beginning (UTC epoch seconds).
+
+    Raises:
+        ConfigError: it is no day, or one with a time.
+    """
     if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
         spot.refuse(f"{spot.where[-1]} must be a day like 2026-11-01, unquoted, got {value!r}")
     return midnight(value)
@@ -275,9 +283,24 @@ def _flag(table: dict[str, Any], key: str, spot: Spot) -> bool:
     return value
 
 
-def _choice(
+def choice(
     table: dict[str, Any], key: str, options: tuple[str, ...], *, spot: Spot, default: str = ""
 ) -> Any:
+    """Read one of several words.
+
+    Args:
+        table: as TOML gave it.
+        key: of the word.
+        options: the words that there are.
+        spot: where the table stands.
+        default: the word where there is none.
+
+    Returns:
+        The word.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
     value = table.get(key, default)
     if value not in options:
         spot.at(key).refuse(f"{key} must be one of {', '.join(options)}, got {value!r}")
@@ -295,7 +318,7 @@ def _cases(rows: object, spot: Spot, *, known: Known) -> tuple[Case, ...]:
         }:  # fmt: skip
             here.refuse("a rule's test must be a table of facts and fires, with or without at")
         facts = parse_facts(row["facts"], here.at("facts"), known=known)
-        at = _day(row["at"], here.at("at")) if "at" in row else None
+        at = parse_day(row["at"], here.at("at")) if "at" in row else None
         cases.append(Case(facts, _flag(row, "fires", here), at, here.line))
     if {case.fires for case in cases} != {True, False}:
         hint = "facts and fires, at least one true and one false"

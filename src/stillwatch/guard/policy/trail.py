@@ -97,8 +97,8 @@ def _detail(engine: Engine, judged: Judged, facts: Facts) -> dict[str, Any]:
     ruling, would = judged.ruling, judged.would
     detail: dict[str, Any] = {
         "account": facts[_ACCOUNT],
-        "action": ruling.effect or "allow",
-        "rule": ruling.rule.id if ruling.rule is not None else None,
+        "action": ruling.action,
+        "rule": ruling.rule_id,
         "fired": [f.rule.id for f in judged.fired],
         "shadow": [f.rule.id for f in judged.fired if f.rule.shadow],
         "missing": [f.rule.id for f in judged.fired if f.is_missing],
@@ -107,10 +107,7 @@ def _detail(engine: Engine, judged: Judged, facts: Facts) -> dict[str, Any]:
         "lists": {s.name: {"sha256": s.sha256, "date": s.day} for s in engine.policy.sources},
     }
     if would is not None:
-        detail["would"] = {
-            "action": would.effect or "allow",
-            "rule": would.rule.id if would.rule is not None else None,
-        }
+        detail["would"] = {"action": would.action, "rule": would.rule_id}
     return detail
 
 

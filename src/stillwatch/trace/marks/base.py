@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.errors import reject
 from stillwatch.trace.marks.protocol import Evidence, Floats, Mark
 from stillwatch.trace.marks.scoring import distinct_draws, sum_evidence
 from stillwatch.trace.windows import Ids, Windows, number_rows
@@ -41,26 +40,6 @@ class WindowScoring:
         """
         values, draws = self.values(windows, vocab_size), self.draws(windows, vocab_size)
         return sum_evidence(distinct_draws(values, draws, weights), self.null)
-
-
-def context_columns(where: str, context_ids: npt.ArrayLike, width: int) -> Ids:
-    """Take the last `width` tokens of each context.
-
-    Args:
-        where: the scheme's name, for the error.
-        context_ids: shape (B, k).
-        width: tokens needed (count, 0 or more).
-
-    Returns:
-        Shape (B, width), int64.
-
-    Raises:
-        InvalidInputError: contexts are not two-dimensional, or shorter than `width`.
-    """
-    contexts = np.asarray(context_ids, dtype=np.int64)
-    if contexts.ndim != 2 or contexts.shape[1] < width:
-        reject(where, "context_ids", f"of shape (B, k), k >= {width}", got=contexts.shape)
-    return contexts[:, contexts.shape[1] - width :]
 
 
 def largest_only(noisy: Floats) -> Floats:

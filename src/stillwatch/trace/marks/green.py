@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stillwatch.trace.marks.base import WindowScoring
 from stillwatch.trace.marks.nulls import Null
-from stillwatch.trace.marks.protocol import Evidence, Floats, Mark
-from stillwatch.trace.marks.scoring import distinct_draws, sum_evidence
+from stillwatch.trace.marks.protocol import Floats, Mark
 from stillwatch.trace.watermark import GreenListMark, mark_key_id
-from stillwatch.trace.windows import Ids, Windows, number_rows
+from stillwatch.trace.windows import Windows
 
 
 @dataclass(frozen=True)
-class GreenMark:
+class GreenMark(WindowScoring):
     """A green list: the value of a window is 1 where its token is green, else 0.
 
     Attributes:
@@ -56,18 +56,6 @@ class GreenMark:
         """
         return self.inner.is_green(windows.context_ids, windows.token_ids).astype(np.float64)
 
-    def draws(self, windows: Windows, vocab_size: int) -> Ids:
-        """Number the windows' draws: every distinct window is one.
-
-        Args:
-            windows: of this mark's width.
-            vocab_size: not needed here.
-
-        Returns:
-            Shape (n,).
-        """
-        return number_rows(np.column_stack([windows.context_ids, windows.token_ids]))
-
     def token_values(self, context_ids: npt.ArrayLike, vocab_size: int) -> Floats:
         """Give 1 for every next token that is green.
 
@@ -79,22 +67,6 @@ class GreenMark:
             Shape (B, V).
         """
         return self.inner.green(context_ids, vocab_size).astype(np.float64)
-
-    def score(
-        self, windows: Windows, vocab_size: int, *, weights: npt.ArrayLike | None = None
-    ) -> Evidence:
-        """Count green windows, exactly.
-
-        Args:
-            windows: of this mark's width.
-            vocab_size: size of the vocabulary.
-            weights: shape (n,), 0 or more, chosen without the key; None for equal weights.
-
-        Returns:
-            The count of green windows (or their weights' sum) and its tail.
-        """
-        values, draws = self.values(windows, vocab_size), self.draws(windows, vocab_size)
-        return sum_evidence(distinct_draws(values, draws, weights), self.null)
 
     def bias(self, context_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.float32]:
         """Give what is added to the logits: delta where green.

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.errors import reject
-from stillwatch.trace.marks.base import WindowScoring, context_columns, largest_only
+from stillwatch.trace.marks.base import WindowScoring, largest_only
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.protocol import Floats
 from stillwatch.trace.watermark import keyed_bits, mark_key_id
-from stillwatch.trace.windows import Ids, Windows
+from stillwatch.trace.windows import Ids, Windows, context_columns
 
 _UNIT = 2.0**-53
 _LABEL = b"stillwatch gumbel 1\0"
@@ -97,18 +97,6 @@ class GumbelMark(WindowScoring):
         uniforms = self._grid(context_ids, given.shape[1])
         return largest_only(given - np.log(-np.log(np.maximum(uniforms, _UNIT / 2))))
 
-    def choose(self, context_ids: npt.ArrayLike, logits: npt.ArrayLike) -> Ids:
-        """Choose the next token of each row.
-
-        Args:
-            context_ids: shape (B, k).
-            logits: shape (B, V), divided by the temperature.
-
-        Returns:
-            Token ids, shape (B,).
-        """
-        return np.asarray(self.embed(context_ids, logits).argmax(axis=1), dtype=np.int64)
-
     def with_key(self, key: bytes) -> GumbelMark:
         """Make the same mark under another secret.
 
@@ -118,7 +106,7 @@ class GumbelMark(WindowScoring):
         Returns:
             The mark.
         """
-        return GumbelMark(key, mark_key_id(_LABEL + key), self.context_width)
+        return gumbel_mark(key, context_width=self.context_width)
 
     def _grid(self, context_ids: npt.ArrayLike, vocab_size: int) -> Floats:
         contexts = context_columns("GumbelMark", context_ids, self.context_width)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.errors import reject
-from stillwatch.trace.marks.base import WindowScoring, context_columns
+from stillwatch.trace.marks.base import WindowScoring
 from stillwatch.trace.marks.keys import engine_integer, public_id
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.permutation import are_in_front, permutation_front
@@ -30,7 +30,7 @@ from stillwatch.trace.marks.scoring import (
     finite_population_tail,
     sum_evidence,
 )
-from stillwatch.trace.windows import Ids, Mask, Windows, check_ids, number_rows
+from stillwatch.trace.windows import Ids, Mask, Windows, check_ids, context_columns, number_rows
 
 _TABLE_SIZE = 1_000_003
 #: Candidates that `selfhash` tries at each step, best first.

@@ -19,11 +19,3 @@ class Null(NamedTuple):
     kind: Literal["bernoulli", "exponential", "layers", "mixture"]
     mean: float
     parts: tuple[float, ...] = (1.0,)
-
-    @property
-    def variance(self) -> float:
-        """Variance of one value."""
-        squares = sum(part * part for part in self.parts)
-        if self.kind == "bernoulli":
-            return self.mean * (1 - self.mean)
-        return squares / 4 if self.kind == "layers" else squares

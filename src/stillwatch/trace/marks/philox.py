@@ -73,48 +73,34 @@ def context_state(key: int, context_ids: Ids) -> list[Words]:
     return state
 
 
-def token_words(key: int, state: list[Words], token_ids: Ids) -> Words:
-    """Draw one 32-bit word for each token after hashed contexts.
-
-    Args:
-        key: 0 .. 2 ** 64 - 1.
-        state: from `context_state`; give each word shape (n, 1) for many tokens a context.
-        token_ids: shape (n,), or (1, V) with the former.
-
-    Returns:
-        Words below 2 ** 32, shape (n,) or (n, V).
-    """
-    k0, k1 = _key_words(key)
-    tokens = token_ids.astype(np.uint64) & _LOW
-    outputs = philox4x32(
-        (tokens >> np.uint64(2), state[0], state[1], state[2]), (state[3] ^ k0, k1 ^ _TOKEN_DOMAIN)
-    )
-    return np.choose((tokens & np.uint64(3)).astype(np.intp), np.broadcast_arrays(*outputs))
-
-
 def vllm_words(key: int, context_ids: Ids, token_ids: Ids) -> Words:
     """Draw vLLM's word of each window.
 
     Args:
         key: the 64-bit key.
         context_ids: shape (n, k).
-        token_ids: shape (n,), one token a context, or (1, V), the same tokens after each.
+        token_ids: shape (n,), one token a context, or (1, V), the tokens 0 .. V - 1 after each.
 
     Returns:
         Words below 2 ** 32 of shape (n,) or (n, V).
     """
     state = context_state(key, context_ids)
     if token_ids.ndim == 2:
-        grid = np.arange(token_ids.shape[1])
+        n_tokens = token_ids.shape[1]
         # Four neighbouring tokens share one run of Philox.
-        quads = np.arange((len(grid) + 3) // 4, dtype=np.int64)[None, :] * 4
-        k0, k1 = _key_words(key)
-        s0, s1, s2, s3 = (word[:, None] for word in state)
-        counters = quads.astype(np.uint64) >> np.uint64(2)
-        outputs = philox4x32((counters, s0, s1, s2), (s3 ^ k0, k1 ^ _TOKEN_DOMAIN))
-        stacked = np.stack(np.broadcast_arrays(*outputs), axis=-1)
-        return stacked.reshape(len(context_ids), -1)[:, : len(grid)]
-    return token_words(key, state, token_ids)
+        quads = np.arange((n_tokens + 3) // 4, dtype=np.uint64)[None, :]
+        stacked = np.stack(_run(key, [word[:, None] for word in state], quads), axis=-1)
+        return stacked.reshape(len(context_ids), -1)[:, :n_tokens]
+    tokens = token_ids.astype(np.uint64) & _LOW
+    outputs = _run(key, state, tokens >> np.uint64(2))
+    return np.choose((tokens & np.uint64(3)).astype(np.intp), outputs)
+
+
+def _run(key: int, state: list[Words], quads: Words) -> list[Words]:
+    """Give the words of four neighbouring tokens after hashed contexts, one array each."""
+    k0, k1 = _key_words(key)
+    counter = quads, state[0], state[1], state[2]
+    return philox4x32(counter, (state[3] ^ k0, k1 ^ _TOKEN_DOMAIN))
 
 
 def _key_words(key: int) -> tuple[np.uint64, np.uint64]:

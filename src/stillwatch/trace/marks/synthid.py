@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from stillwatch.errors import reject
 from stillwatch.stats.pvalues import PValue
-from stillwatch.trace.marks.base import WindowScoring, context_columns
+from stillwatch.trace.marks.base import WindowScoring
 from stillwatch.trace.marks.keys import engine_integer, public_id
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.permutation import random_words
@@ -29,7 +29,7 @@ from stillwatch.trace.marks.protocol import Evidence, Floats
 from stillwatch.trace.marks.scoring import distinct_draws
 from stillwatch.trace.marks.tails import Term, lattice_upper_tail
 from stillwatch.trace.marks.tournament import tournament_logits
-from stillwatch.trace.windows import Ids, Windows
+from stillwatch.trace.windows import Ids, Windows, context_columns
 
 _MULTIPLIER = np.int64(6364136223846793005)
 

@@ -199,15 +199,22 @@ def _moments(terms: Sequence[Term], tilt: float) -> tuple[float, float, float]:
     """Give log-mgf, mean and variance of the sum under a tilt."""
     log_mgf = mean = variance = 0.0
     for values, chances, count in terms:
-        logs = tilt * values + np.log(chances, out=np.full(len(chances), -np.inf),
-                                      where=chances > 0)  # fmt: skip
-        top = float(special.logsumexp(logs))
-        tilted = np.exp(logs - top)
+        top, tilted = _tilted_term(values, chances, tilt)
         centre = float(tilted @ values)
         log_mgf += count * top
         mean += count * centre
         variance += count * float(tilted @ (values - centre) ** 2)
     return log_mgf, mean, variance
+
+
+def _tilted_term(
+    values: npt.NDArray[np.int64], chances: Floats, tilt: float
+) -> tuple[float, Floats]:
+    """Give one variable's log-mgf and its chances under a tilt."""
+    with np.errstate(divide="ignore"):
+        logs = tilt * values + np.log(chances)
+    top = float(special.logsumexp(logs))
+    return top, np.exp(logs - top)
 
 
 def _n_points(variance: float, reach: int, terms: Sequence[Term]) -> int:
@@ -226,9 +233,7 @@ def _tilted_chances(terms: Sequence[Term], tilt: float, window: tuple[int, int])
     angles = np.arange(n_points // 2 + 1) * (-2 * np.pi / n_points)
     spectrum = np.exp(-1j * (angles * (first % n_points)))
     for values, chances, count in terms:
-        with np.errstate(divide="ignore"):
-            logs = tilt * values + np.log(chances)
-        tilted = np.exp(logs - special.logsumexp(logs))
+        _, tilted = _tilted_term(values, chances, tilt)
         if len(values) <= 2:
             one = np.exp(1j * np.multiply.outer(angles, values)) @ tilted
         else:
@@ -239,5 +244,4 @@ def _tilted_chances(terms: Sequence[Term], tilt: float, window: tuple[int, int])
 
 
 def _from_log(log_p: float) -> PValue:
-    log_p = min(log_p, 0.0)
-    return PValue(math.exp(log_p) if log_p > -745 else 0.0, log_p / math.log(10.0))
+    return PValue.of_log(min(log_p, 0.0))

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from scipy import special
 
 from stillwatch.errors import reject
-from stillwatch.trace.marks.base import WindowScoring, context_columns
+from stillwatch.trace.marks.base import WindowScoring
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.protocol import Floats
 from stillwatch.trace.watermark import keyed_bits, mark_key_id
-from stillwatch.trace.windows import Ids, Windows
+from stillwatch.trace.windows import Ids, Windows, context_columns
 
 _LABEL = b"stillwatch tournament 1\0"
 
@@ -112,7 +112,7 @@ class TournamentMark(WindowScoring):
         Returns:
             The mark.
         """
-        return TournamentMark(key, mark_key_id(_LABEL + key), self.context_width, self.depth)
+        return tournament_mark(key, context_width=self.context_width, depth=self.depth)
 
     def _grid(self, context_ids: npt.ArrayLike, vocab_size: int) -> npt.NDArray[np.uint64]:
         contexts = context_columns("TournamentMark", context_ids, self.context_width)

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.errors import reject
-from stillwatch.trace.marks.base import WindowScoring, context_columns, largest_only
+from stillwatch.trace.marks.base import WindowScoring, largest_only
 from stillwatch.trace.marks.keys import engine_integer, public_id
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.philox import philox4x32, vllm_words
 from stillwatch.trace.marks.protocol import Floats
-from stillwatch.trace.windows import Ids, Windows, number_rows
+from stillwatch.trace.windows import Ids, Windows, context_columns, number_rows
 
 #: vLLM keeps 24 bits of each word and centres them: (m + 1) / (2 ** 24 + 1), as a 32-bit float.
 _STEPS = 2**24

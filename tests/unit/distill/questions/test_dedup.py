@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from stillwatch.distill.questions.dedup import NearIndex, NearRows, band_rows, expected_recall
-from stillwatch.distill.questions.fingerprints import whole_hashes, word_hashes, word_runs
+from stillwatch.distill.questions.fingerprints import word_hashes
+from stillwatch.text.tokens import hash_rows, shingle
 
 
 def _set(text: str) -> frozenset[int]:
-    return frozenset(word_runs(word_hashes([text]), 2).values.tolist())
+    return frozenset(shingle(word_hashes([text]), width=2).values.tolist())
 
 
 def _by_all_pairs(texts: Sequence[str], threshold: float) -> list[bool]:
@@ -88,9 +89,9 @@ def test_short_and_empty_texts() -> None:
 def test_symbols_are_words_and_punctuation_is_not() -> None:
     """Sums that differ in a sign differ; case, spaces, commas and quotes do not count."""
     different = ["3 + 4 =", "3 - 4 =", "(3 + 4) =", "3 + 41 =", "x_1", "x1"]
-    assert len(different) == len(set(whole_hashes(word_hashes(different)).tolist()))
+    assert len(different) == len(set(hash_rows(word_hashes(different)).tolist()))
     same = ['Who said "no", Ann?', "who said  no ann", "Who said “no”, Ann?"]
-    assert 1 == len(set(whole_hashes(word_hashes(same)).tolist()))
+    assert 1 == len(set(hash_rows(word_hashes(same)).tolist()))
 
 
 def test_scripts_without_spaces_are_cut_into_letters() -> None:
@@ -103,7 +104,7 @@ def test_scripts_without_spaces_are_cut_into_letters() -> None:
 def test_full_width_and_composed_forms_are_equal() -> None:
     """Unicode's ways to write the same text are one."""
     forms = ["Caf\u00e9 \uff12+\uff12", "Cafe\u0301 2+2", "CAFÉ 2+2"]
-    assert 1 == len(set(whole_hashes(word_hashes(forms)).tolist()))
+    assert 1 == len(set(hash_rows(word_hashes(forms)).tolist()))
 
 
 def test_many_texts_are_hashed_like_one_by_one() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from stillwatch.distill.budget import BudgetTable, Ledger
 from stillwatch.distill.items import Item, item_id_of
+from stillwatch.distill.questions.contamination import HeldOut
 from stillwatch.distill.questions.generate import GenerateTask, Written, write_questions
 from stillwatch.distill.questions.table import ContaminationTable, GenerateTable
 from stillwatch.distill.questions.written import written_questions
@@ -46,7 +47,7 @@ def _write(base: Path, model: FakeModel | None, **more: Any) -> Written:
     seeds = more.pop("pool", SEEDS)
     settings = {"count": 20, "each": 4, "at_once": 2, "topics": ("math", "law"), **more}
     table = msgspec.convert(settings, GenerateTable, strict=False)
-    task = GenerateTask(table, base, 0, held_out, ContaminationTable())
+    task = GenerateTask(table, base, 0, HeldOut(held_out, ContaminationTable()))
     return write_questions(task, pool=seeds, model=model, ledger=ledger)
 
 
@@ -102,6 +103,19 @@ def test_a_failure_keeps_the_rounds_before_it(tmp_path: Path) -> None:
     model = FakeModel(_fresh)
     assert 20 == len(_write(tmp_path, model).items)
     assert 1 == len(model.questions)
+
+
+def test_all_rounds_share_one_event_loop(tmp_path: Path) -> None:
+    """A client's connections belong to a loop: the second round must not come in another."""
+    loops = []
+
+    def answer(question: Question) -> str:
+        loops.append(asyncio.get_running_loop())
+        return _fresh(question)
+
+    _write(tmp_path, FakeModel(answer))
+    assert len(loops) > 2
+    assert 1 == len(set(loops))
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
