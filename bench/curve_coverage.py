@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stillwatch.distill.curve import CurvePoint, fit_copy_curve
+from stillwatch.distill.curves.curve import CurvePoint, fit_copy_curve
 
 BUDGETS = (100, 200, 400, 800, 1600, 3200)
 ITEMS, TEACHER = 400, 0.97

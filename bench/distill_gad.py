@@ -21,13 +21,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from stillwatch.distill.batches import pad_rows, row_of
-from stillwatch.distill.discriminator import tell_apart
-from stillwatch.distill.gad import GadTable, train_gad
-from stillwatch.distill.gad_policy import answer_logprobs
+from stillwatch.distill.game.gad import GadTable, train_gad
+from stillwatch.distill.game.gad_policy import answer_logprobs
 from stillwatch.distill.items import Example, Item, item_id_of
-from stillwatch.distill.train_lm import train_lm
-from stillwatch.distill.train_table import StudentTable, TrainTable
+from stillwatch.distill.scores.discriminator import tell_apart
+from stillwatch.distill.training.batches import pad_rows, row_of
+from stillwatch.distill.training.train_lm import train_lm
+from stillwatch.distill.training.train_table import StudentTable, TrainTable
 from stillwatch.model.folder import ChatTokenizer, load_weights
 from stillwatch.model.local import Generation, GenerationRow, LocalModel
 from stillwatch.record.exchange import Answer, Message

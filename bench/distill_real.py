@@ -21,8 +21,8 @@ from pathlib import Path
 
 from stillwatch.distill.items import Item, item_id_of, write_items
 from stillwatch.distill.run import Run
-from stillwatch.distill.student_tokenizer import write_pair_tokenizer
-from stillwatch.distill.train import Pair, Recipe, StudentShape, train_student
+from stillwatch.distill.training.student_tokenizer import write_pair_tokenizer
+from stillwatch.distill.training.train import Pair, Recipe, StudentShape, train_student
 from stillwatch.model.folder import GenerationDefaults
 from stillwatch.record.exchange import Message
 from stillwatch.siege.processes import ProcessGroup

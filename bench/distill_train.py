@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 
 from stillwatch.distill.items import Example, Item, item_id_of
-from stillwatch.distill.train_table import StudentTable, TrainTable
+from stillwatch.distill.training.train_table import StudentTable, TrainTable
 from stillwatch.model.huggingface import quiet
 from stillwatch.record.exchange import Answer, Message
 
@@ -141,7 +141,7 @@ def run_child(trainer: str, scratch: Path, table: TrainTable) -> dict[str, Any]:
     started = time.process_time()
     import torch
 
-    from stillwatch.distill.train_lm import train_lm
+    from stillwatch.distill.training.train_lm import train_lm
 
     if trainer != "own":
         import trl  # noqa: F401 - its import is part of what is measured
@@ -196,7 +196,7 @@ def train_plainly(
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
-    from stillwatch.distill.train_trl import step_caller
+    from stillwatch.distill.training.train_trl import step_caller
 
     rows = Dataset.from_list([_prompt_and_completion(example) for example in examples])
     trainer = SFTTrainer(

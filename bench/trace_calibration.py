@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.distill.train import Pair, train_student
+from stillwatch.distill.training.train import Pair, train_student
 from stillwatch.model.folder import ChatTokenizer
 from stillwatch.siege.prose import (
     PROSE_STUDENT,

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from stillwatch.distill.train import Pair, train_student
+from stillwatch.distill.training.train import Pair, train_student
 from stillwatch.model.folder import ChatTokenizer
 from stillwatch.siege.prose import PROSE_STUDENT, ask_suspect, innocent_pairs
 from stillwatch.siege.teachers import house_teacher

@@ -56,8 +56,8 @@ _RECIPES = {
     ),
 }
 _OUR_IMPORTS = (
-    "from stillwatch.distill.ask import ask_items; "
-    "from stillwatch.distill.attempts import answered_items; "
+    "from stillwatch.distill.asking.ask import ask_items; "
+    "from stillwatch.distill.asking.attempts import answered_items; "
     "from stillwatch.record.journal import Journal"
 )
 #: Quiet and offline: nothing is measured that a user could switch off.

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stillwatch.distill.ask import ask_items
-from stillwatch.distill.ask_table import AskTable
-from stillwatch.distill.attempts import answered_items
-from stillwatch.distill.budget import BudgetTable, Ledger
+from stillwatch.distill.asking.ask import ask_items
+from stillwatch.distill.asking.ask_table import AskTable
+from stillwatch.distill.asking.attempts import answered_items
+from stillwatch.distill.asking.teacher import TeacherTable, identify
 from stillwatch.distill.items import Item, item_id_of
-from stillwatch.distill.permission import Permission, stamp
-from stillwatch.distill.teacher import TeacherTable, identify
+from stillwatch.distill.money.budget import BudgetTable, Ledger
+from stillwatch.distill.permit.permission import Permission, stamp
 from stillwatch.record.exchange import Message
 from stillwatch.record.journal import Journal
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from radio.students import N_ASKED, Cache, Plan, all_marks, campaign_of
-from stillwatch.distill.train import Pair
+from stillwatch.distill.training.train import Pair
 from stillwatch.siege.prose import (
     as_sequences,
     ask_suspect,

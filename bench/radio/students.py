@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from radio.rewriting import rewrite
-from stillwatch.distill.train import Pair, train_student
+from stillwatch.distill.training.train import Pair, train_student
 from stillwatch.model.folder import SPECIAL_TOKENS
 from stillwatch.model.local import GenerationRow, LocalModel
 from stillwatch.record.disk import replace_file

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillwatch.distill.budget import BudgetTable, Ledger
-from stillwatch.distill.prices import Price
+from stillwatch.distill.money.budget import BudgetTable, Ledger
+from stillwatch.distill.money.prices import Price
 from stillwatch.errors import BudgetReachedError
 
 _SIZES = st.integers(0, 2_000)

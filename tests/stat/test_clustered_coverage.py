@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from stillwatch.distill.discriminator import tell_apart
+from stillwatch.distill.scores.discriminator import tell_apart
 from stillwatch.stats.clustered import (
     Layout,
     clustered_difference,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stillwatch.distill.curve import CurvePoint, fit_copy_curve
+from stillwatch.distill.curves.curve import CurvePoint, fit_copy_curve
 
 BUDGETS = (100, 200, 400, 800, 1600, 3200)
 ITEMS, WORLDS = 400, 8

@@ -114,7 +114,7 @@ def curve(*, source: Path, seed: int | None, as_json: bool, html: Path | None) -
     """  # noqa: D301 - click's own mark for lines that must not be wrapped
     from stillwatch.cli.distill_words import curve_lines
     from stillwatch.cli.printing import print_json
-    from stillwatch.distill.run_curve import curves_of_points, write_page
+    from stillwatch.distill.stages.run_curve import curves_of_points, write_page
 
     if source.suffix == ".toml":
         run = _load(source, {})
@@ -169,7 +169,7 @@ def run_(ctx: click.Context, /, *, run_file: Path, processes: int | None, **budg
 @click.option("--questions", type=int, help="What the first so many questions gave.")
 def export(*, run_file: Path, shape: str, out: Path, questions: int | None) -> None:
     """Write the kept answers in the shape that another trainer reads."""
-    from stillwatch.distill.export import export as write
+    from stillwatch.distill.filtering.export import export as write
 
     run = _load(run_file, {})
     found = write(run.dataset(questions), shape, out, name=run.settings.name)
@@ -185,7 +185,7 @@ def export(*, run_file: Path, shape: str, out: Path, questions: int | None) -> N
 def verify(ctx: click.Context, *, folder: Path, as_json: bool) -> None:
     """Check that a run's files are what its manifest says, from questions to curve."""
     from stillwatch.cli.printing import print_json
-    from stillwatch.distill.provenance import verify_run
+    from stillwatch.distill.origin.provenance import verify_run
 
     found = verify_run(folder)
     if as_json:

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stillwatch.distill.ask import AskProgress, AskSummary
-    from stillwatch.distill.budget import Spend
-    from stillwatch.distill.curve import CopyCurve
-    from stillwatch.distill.curve_set import CurveSet
-    from stillwatch.distill.filters import FilterCounts
-    from stillwatch.distill.plan import Range
+    from stillwatch.distill.asking.ask import AskProgress, AskSummary
+    from stillwatch.distill.curves.curve import CopyCurve
+    from stillwatch.distill.curves.curve_set import CurveSet
+    from stillwatch.distill.filtering.filters import FilterCounts
+    from stillwatch.distill.money.budget import Spend
+    from stillwatch.distill.money.plan import Range
     from stillwatch.distill.run import Run
-    from stillwatch.distill.run_questions import RunPlan
-    from stillwatch.distill.run_training import StudentRecord
-    from stillwatch.distill.score_report import ScoreReport
+    from stillwatch.distill.scores.score_report import ScoreReport
+    from stillwatch.distill.stages.run_questions import RunPlan
+    from stillwatch.distill.stages.run_training import StudentRecord
 
 
 def plan_lines(found: RunPlan, run: Run) -> Iterator[str]:

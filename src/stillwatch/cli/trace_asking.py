@@ -15,13 +15,13 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from stillwatch import __version__
-from stillwatch.distill.addresses import shown
-from stillwatch.distill.ask import GROUP_S, AskProgress, AskSummary, AskTable, ask_items
-from stillwatch.distill.attempts import answered_items
-from stillwatch.distill.budget import BudgetTable, Ledger
+from stillwatch.distill.asking.ask import GROUP_S, AskProgress, AskSummary, AskTable, ask_items
+from stillwatch.distill.asking.attempts import answered_items
+from stillwatch.distill.asking.teacher import TeacherTable, identify
 from stillwatch.distill.items import Item, item_id_of
-from stillwatch.distill.prices import PriceTable, price_of
-from stillwatch.distill.teacher import TeacherTable, identify
+from stillwatch.distill.money.budget import BudgetTable, Ledger
+from stillwatch.distill.money.prices import PriceTable, price_of
+from stillwatch.distill.permit.addresses import shown
 from stillwatch.errors import ConfigError, InvalidInputError
 from stillwatch.record.disk import replace_json
 from stillwatch.record.exchange import Message

@@ -14,27 +14,27 @@ from typing import Self
 
 import msgspec
 
-from stillwatch.distill.ask import AskProgress, AskSummary
-from stillwatch.distill.budget import Ledger
-from stillwatch.distill.curve_set import CurveSet
-from stillwatch.distill.filters import FilterCounts
+from stillwatch.distill.asking.ask import AskProgress, AskSummary
+from stillwatch.distill.asking.teacher import identify
+from stillwatch.distill.curves.curve_set import CurveSet
+from stillwatch.distill.filtering.filters import FilterCounts
 from stillwatch.distill.items import Example
-from stillwatch.distill.permission import PermissionStamp, stamp
-from stillwatch.distill.prices import Price, price_of
+from stillwatch.distill.money.budget import Ledger
+from stillwatch.distill.money.prices import Price, price_of
+from stillwatch.distill.permit.permission import PermissionStamp, stamp
 from stillwatch.distill.questions.build import Counts
-from stillwatch.distill.run_asking import ask_run, filter_run
-from stillwatch.distill.run_curve import draw_curves
-from stillwatch.distill.run_file import RunFile, read_run_file
-from stillwatch.distill.run_folder import RunFolder
-from stillwatch.distill.run_models import charge_others
-from stillwatch.distill.run_provenance import seal
-from stillwatch.distill.run_questions import RunPlan, make_questions, plan_run
-from stillwatch.distill.run_scoring import ask_held_out, held_out_of, score_run
-from stillwatch.distill.run_students import budgets_of, train_run
-from stillwatch.distill.run_training import StudentRecord, read_kept
-from stillwatch.distill.score_report import ScoreReport
-from stillwatch.distill.scoring import HeldOutItems
-from stillwatch.distill.teacher import identify
+from stillwatch.distill.scores.score_report import ScoreReport
+from stillwatch.distill.scores.scoring import HeldOutItems
+from stillwatch.distill.stages.run_asking import ask_run, filter_run
+from stillwatch.distill.stages.run_curve import draw_curves
+from stillwatch.distill.stages.run_file import RunFile, read_run_file
+from stillwatch.distill.stages.run_folder import RunFolder
+from stillwatch.distill.stages.run_models import charge_others
+from stillwatch.distill.stages.run_provenance import seal
+from stillwatch.distill.stages.run_questions import RunPlan, make_questions, plan_run
+from stillwatch.distill.stages.run_scoring import ask_held_out, held_out_of, score_run
+from stillwatch.distill.stages.run_students import budgets_of, train_run
+from stillwatch.distill.stages.run_training import StudentRecord, read_kept
 
 Progress = Callable[[AskProgress], None]
 

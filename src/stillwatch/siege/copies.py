@@ -19,7 +19,7 @@ from typing import Literal
 
 import msgspec
 
-from stillwatch.distill.train import Pair, TrainingResult, train_student
+from stillwatch.distill.training.train import Pair, TrainingResult, train_student
 from stillwatch.errors import EnvironmentUnfitError
 from stillwatch.model.local import GenerationRow, LocalModel
 from stillwatch.siege.processes import follow_parent

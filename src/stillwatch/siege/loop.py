@@ -12,8 +12,8 @@ from typing import Any
 
 from stillwatch import __version__
 from stillwatch.detect import DetectConfig, detect, write_findings
-from stillwatch.distill.points import write_points
-from stillwatch.distill.train import Pair
+from stillwatch.distill.curves.points import write_points
+from stillwatch.distill.training.train import Pair
 from stillwatch.guard.gateway import run_gateway
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.store import scan_store

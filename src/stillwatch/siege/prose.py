@@ -20,7 +20,13 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from stillwatch.distill.train import Pair, Recipe, StudentShape, TrainingResult, train_student
+from stillwatch.distill.training.train import (
+    Pair,
+    Recipe,
+    StudentShape,
+    TrainingResult,
+    train_student,
+)
 from stillwatch.errors import EnvironmentUnfitError, extra, reject
 from stillwatch.model.folder import (
     SPECIAL_TOKENS,

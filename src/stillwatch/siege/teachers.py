@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from stillwatch.distill.train import (
+from stillwatch.distill.training.train import (
     Pair,
     Recipe,
     StudentShape,

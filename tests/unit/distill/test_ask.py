@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from stillwatch.distill.ask import AskProgress, AskSummary, AskTable, ask_items
-from stillwatch.distill.ask_folder import ModelAsker
-from stillwatch.distill.ask_queue import Sources
-from stillwatch.distill.attempts import AnswerIndex, answered_items
-from stillwatch.distill.bodies import bodies_of
-from stillwatch.distill.budget import BudgetTable, Ledger
+from stillwatch.distill.asking.ask import AskProgress, AskSummary, AskTable, ask_items
+from stillwatch.distill.asking.ask_folder import ModelAsker
+from stillwatch.distill.asking.ask_queue import Sources
+from stillwatch.distill.asking.attempts import AnswerIndex, answered_items
+from stillwatch.distill.asking.bodies import bodies_of
+from stillwatch.distill.asking.teacher import TeacherTable, identify
 from stillwatch.distill.items import Item, item_id_of
-from stillwatch.distill.permission import Permission, PermissionStamp, stamp
-from stillwatch.distill.teacher import TeacherTable, identify
+from stillwatch.distill.money.budget import BudgetTable, Ledger
+from stillwatch.distill.permit.permission import Permission, PermissionStamp, stamp
 from stillwatch.errors import ConfigError, InvalidInputError, ModelAuthError, NotPermittedError
 from stillwatch.model.fake import FakeModel
 from stillwatch.model.fake_endpoint import FakeConfig, FakeEndpoint

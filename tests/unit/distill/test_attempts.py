@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stillwatch.distill.attempts import (
+from stillwatch.distill.asking.attempts import (
     AnswerIndex,
     answered_items,
     attempt_exchange,
@@ -17,9 +17,9 @@ from stillwatch.distill.attempts import (
     outcome_of,
     request_key,
 )
-from stillwatch.distill.bodies import bodies_of
+from stillwatch.distill.asking.bodies import bodies_of
+from stillwatch.distill.asking.teacher import TeacherTable
 from stillwatch.distill.items import Item, item_id_of
-from stillwatch.distill.teacher import TeacherTable
 from stillwatch.record.exchange import Answer, Exchange, Message, canonical_json
 from stillwatch.record.forget import forget_accounts
 from stillwatch.record.journal import Journal

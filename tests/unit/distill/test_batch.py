@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from stillwatch.distill.ask_table import AskSummary, AskTable
-from stillwatch.distill.attempts import answered_items
-from stillwatch.distill.batch import BatchTable, ask_batch
-from stillwatch.distill.batch_log import BatchLog, LogLine
-from stillwatch.distill.budget import BATCH_TAG, BudgetTable, Ledger
+from stillwatch.distill.asking.ask_table import AskSummary, AskTable
+from stillwatch.distill.asking.attempts import answered_items
+from stillwatch.distill.asking.batch import BatchTable, ask_batch
+from stillwatch.distill.asking.batch_log import BatchLog, LogLine
+from stillwatch.distill.asking.teacher import TeacherTable, identify
 from stillwatch.distill.items import Item, item_id_of, write_items
-from stillwatch.distill.permission import Permission, stamp
-from stillwatch.distill.prices import Price
-from stillwatch.distill.teacher import TeacherTable, identify
+from stillwatch.distill.money.budget import BATCH_TAG, BudgetTable, Ledger
+from stillwatch.distill.money.prices import Price
+from stillwatch.distill.permit.permission import Permission, stamp
 from stillwatch.errors import InvalidInputError, ModelAuthError, ModelError, RecordError
 from stillwatch.model.fake_endpoint import FakeConfig, FakeEndpoint
 from stillwatch.record.exchange import Message
@@ -197,12 +197,12 @@ def test_a_killed_run_collects_its_batches(known: bool, wire: str, tmp_path: Pat
 _KILLED = """
 import asyncio, sys, time
 from pathlib import Path
-from stillwatch.distill.ask_table import AskTable
-from stillwatch.distill.batch import BatchTable, ask_batch
-from stillwatch.distill.budget import BudgetTable, Ledger
+from stillwatch.distill.asking.ask_table import AskTable
+from stillwatch.distill.asking.batch import BatchTable, ask_batch
+from stillwatch.distill.money.budget import BudgetTable, Ledger
 from stillwatch.distill.items import read_items
-from stillwatch.distill.permission import Permission, stamp
-from stillwatch.distill.teacher import TeacherTable, identify
+from stillwatch.distill.permit.permission import Permission, stamp
+from stillwatch.distill.asking.teacher import TeacherTable, identify
 from stillwatch.record.journal import Journal
 
 folder, url = Path(sys.argv[1]), sys.argv[2]
@@ -289,8 +289,8 @@ def _tag_of(folder: Path) -> str:
 def _lay_chunk(
     log: BatchLog, items: list[Item], teacher: TeacherTable, *, tag: str, batch_id: str
 ) -> None:
-    from stillwatch.distill.attempts import request_key
-    from stillwatch.distill.batch_log import ChunkWriter, Row
+    from stillwatch.distill.asking.attempts import request_key
+    from stillwatch.distill.asking.batch_log import ChunkWriter, Row
 
     with ChunkWriter(log, opening=b"", between=b"\n") as writer:
         for item in items:

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from stillwatch.distill.budget import BudgetHeldError, BudgetTable, Ledger
-from stillwatch.distill.prices import Price, price_of
+from stillwatch.distill.money.budget import BudgetHeldError, BudgetTable, Ledger
+from stillwatch.distill.money.prices import Price, price_of
 from stillwatch.errors import BudgetReachedError, InvalidInputError
 from stillwatch.record.exchange import Answer, Exchange, Message
 

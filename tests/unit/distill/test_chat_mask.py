@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from stillwatch.distill.chat_mask import MaskedIds, mask_examples, spells_special
 from stillwatch.distill.items import Example
+from stillwatch.distill.training.chat_mask import MaskedIds, mask_examples, spells_special
 from stillwatch.errors import InvalidInputError
 from stillwatch.model.chat_template import PLAIN_TEMPLATE, ChatTemplate
 from stillwatch.record.exchange import Answer, Message

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from stillwatch.distill.curve import CurvePoint, fit_copy_curve, pool_capabilities
+from stillwatch.distill.curves.curve import CurvePoint, fit_copy_curve, pool_capabilities
 from stillwatch.errors import InvalidInputError
 
 BUDGETS = (100, 200, 400, 800, 1600, 3200)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stillwatch.distill.curve import CurvePoint, Training, fit_copy_curve
+from stillwatch.distill.curves.curve import CurvePoint, Training, fit_copy_curve
 
 BUDGETS = (100, 300, 1000, 3000, 9000)
 ITEMS = 500

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from stillwatch.distill.curve_axes import axes_of
-from stillwatch.distill.curve_draws import ClusterSums, Items, draw_resamples
-from stillwatch.distill.curve_point import CurvePoint, Spent
+from stillwatch.distill.curves.curve_axes import axes_of
+from stillwatch.distill.curves.curve_draws import ClusterSums, Items, draw_resamples
+from stillwatch.distill.curves.curve_point import CurvePoint, Spent
 
 BUDGETS = (100, 200, 400, 800, 1600, 3200)
 ITEMS = 600

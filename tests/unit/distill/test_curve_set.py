@@ -4,10 +4,10 @@ from datetime import date
 import numpy as np
 import pytest
 
-from stillwatch.distill.curve_point import CurvePoint
-from stillwatch.distill.curve_set import MACRO, fit_curves
-from stillwatch.distill.curve_table import CurveTable, TreadmillTable
-from stillwatch.distill.points import PointLine, read_scored, write_point_lines, write_points
+from stillwatch.distill.curves.curve_point import CurvePoint
+from stillwatch.distill.curves.curve_set import MACRO, fit_curves
+from stillwatch.distill.curves.curve_table import CurveTable, TreadmillTable
+from stillwatch.distill.curves.points import PointLine, read_scored, write_point_lines, write_points
 from stillwatch.errors import InvalidInputError
 
 BUDGETS = (100, 300, 1000, 3000)

@@ -8,8 +8,8 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from stillwatch.distill.conversation import conversation_of
-from stillwatch.distill.export import SHAPE_NAMES, export, read_back
+from stillwatch.distill.asking.conversation import conversation_of
+from stillwatch.distill.filtering.export import SHAPE_NAMES, export, read_back
 from stillwatch.distill.items import Example, Item, item_id_of
 from stillwatch.errors import InvalidInputError
 from stillwatch.record.exchange import Answer, Message

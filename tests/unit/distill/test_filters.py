@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from stillwatch.distill.attempts import Answered
-from stillwatch.distill.filter_table import REASONS
-from stillwatch.distill.filters import (
+from stillwatch.distill.asking.attempts import Answered
+from stillwatch.distill.filtering.filter_table import REASONS
+from stillwatch.distill.filtering.filters import (
     FilterTable,
     filter_answers,
     read_examples,

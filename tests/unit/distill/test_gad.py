@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from stillwatch.distill.gad import TRACE, train_gad
-from stillwatch.distill.gad_table import GadTable
+from stillwatch.distill.game.gad import TRACE, train_gad
+from stillwatch.distill.game.gad_table import GadTable
 from stillwatch.distill.items import Example
-from stillwatch.distill.train_lm import train_lm
-from stillwatch.distill.train_table import LoraTable, StudentTable, TrainTable
+from stillwatch.distill.training.train_lm import train_lm
+from stillwatch.distill.training.train_table import LoraTable, StudentTable, TrainTable
 from stillwatch.errors import InvalidInputError
 from stillwatch.model.huggingface import open_folder
 from stillwatch.model.protocol import Question

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillwatch.distill.batches import Row, pad_rows, row_of
-from stillwatch.distill.gad_discriminator import Discriminator
-from stillwatch.distill.gad_policy import (
+from stillwatch.distill.game.gad_discriminator import Discriminator
+from stillwatch.distill.game.gad_policy import (
     answer_logprobs,
     group_advantages,
     kl_to_reference,
     policy_loss,
 )
-from stillwatch.distill.gad_rollouts import Sampling, asked_of, sample_answers
+from stillwatch.distill.game.gad_rollouts import Sampling, asked_of, sample_answers
+from stillwatch.distill.training.batches import Row, pad_rows, row_of
 from stillwatch.model.huggingface import load_causal
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from stillwatch.distill.losses import generalised_jsd, topk_divergence, with_tail
-from stillwatch.distill.train_table import TopKTable
+from stillwatch.distill.training.losses import generalised_jsd, topk_divergence, with_tail
+from stillwatch.distill.training.train_table import TopKTable
 from stillwatch.errors import InvalidInputError
 
 

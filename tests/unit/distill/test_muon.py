@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillwatch.distill.muon import Muon, orthogonalise
+from stillwatch.distill.training.muon import Muon, orthogonalise
 
 
 def test_it_agrees_with_torch() -> None:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from stillwatch.distill.pace import Pace, Signal, exhausted_s, reset_s
-from stillwatch.distill.pace_rates import MinuteBucket
+from stillwatch.distill.asking.pace import Pace, Signal, exhausted_s, reset_s
+from stillwatch.distill.asking.pace_rates import MinuteBucket
 
 Answer = Callable[[float], tuple[float, Signal, Mapping[str, str]]]
 

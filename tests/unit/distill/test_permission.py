@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 import msgspec
 import pytest
 
-from stillwatch.distill.permission import Permission, stamp
-from stillwatch.distill.teacher import TeacherTable, identify
+from stillwatch.distill.asking.teacher import TeacherTable, identify
+from stillwatch.distill.permit.permission import Permission, stamp
 from stillwatch.errors import InvalidInputError, NotPermittedError
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
@@ -164,7 +164,7 @@ def _far_direct(table: dict[str, object]) -> None:
         **table,
     }
     if grant is not None:
-        from stillwatch.distill.permission import Grant
+        from stillwatch.distill.permit.permission import Grant
 
         plain["grant"] = msgspec.convert(grant, Grant)
     Permission(**{**plain, "obligations": tuple(plain.get("obligations", ()))})

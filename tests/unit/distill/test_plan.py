@@ -2,11 +2,11 @@
 
 from decimal import Decimal
 
-from stillwatch.distill.budget import BudgetTable, Ledger
+from stillwatch.distill.asking.teacher import TeacherTable
 from stillwatch.distill.items import Item, item_id_of
-from stillwatch.distill.plan import Pace, estimate
-from stillwatch.distill.prices import PriceTable
-from stillwatch.distill.teacher import TeacherTable
+from stillwatch.distill.money.budget import BudgetTable, Ledger
+from stillwatch.distill.money.plan import Pace, estimate
+from stillwatch.distill.money.prices import PriceTable
 from stillwatch.record.exchange import Message
 
 TEACHER = TeacherTable(endpoint="http://127.0.0.1:1/v1", model="m", parameters={"max_tokens": 100})
@@ -24,7 +24,7 @@ def _items(n: int) -> list[Item]:
 
 def test_the_high_end_is_what_the_ledger_would_hold() -> None:
     """The worst case of a plan is the sum of what asking reserves."""
-    from stillwatch.distill.token_bounds import input_bound
+    from stillwatch.distill.money.token_bounds import input_bound
 
     found = estimate(iter(_items(20)), TEACHER, prices=PRICES)
     ledger = Ledger(BudgetTable(), found.price)
@@ -40,7 +40,7 @@ def test_the_high_end_is_what_the_ledger_would_hold() -> None:
 
 def test_a_budget_ends_the_plan_where_it_ends_asking() -> None:
     """At the worst case the plan affords as many questions as a ledger lets through."""
-    from stillwatch.distill.token_bounds import input_bound
+    from stillwatch.distill.money.token_bounds import input_bound
     from stillwatch.errors import BudgetReachedError
 
     budget = BudgetTable(tokens=3_000)

@@ -5,7 +5,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from stillwatch.distill.prices import (
+from stillwatch.distill.money.prices import (
     PriceTable,
     micro_usd_of,
     price_of,

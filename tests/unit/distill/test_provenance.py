@@ -7,14 +7,14 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from stillwatch.distill.attempts import attempt_exchange, request_key
+from stillwatch.distill.asking.attempts import attempt_exchange, request_key
+from stillwatch.distill.asking.teacher import TeacherTable, identify
 from stillwatch.distill.items import Example, Item, item_id_of, write_items
-from stillwatch.distill.manifest import read_manifest, run_files
-from stillwatch.distill.permission import Permission, PermissionStamp, stamp
-from stillwatch.distill.provenance import verify_run, write_manifest
-from stillwatch.distill.provenance_cards import StudentFacts, student_card
-from stillwatch.distill.provenance_croissant import croissant
-from stillwatch.distill.teacher import TeacherTable, identify
+from stillwatch.distill.origin.manifest import read_manifest, run_files
+from stillwatch.distill.origin.provenance import verify_run, write_manifest
+from stillwatch.distill.origin.provenance_cards import StudentFacts, student_card
+from stillwatch.distill.origin.provenance_croissant import croissant
+from stillwatch.distill.permit.permission import Permission, PermissionStamp, stamp
 from stillwatch.errors import InvalidInputError, NotPermittedError
 from stillwatch.record.exchange import Answer, Message
 from stillwatch.record.journal import Journal

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stillwatch.distill.refusals import is_refusal, refusal_of
+from stillwatch.distill.filtering.refusals import is_refusal, refusal_of
 from stillwatch.record.exchange import Answer
 from stillwatch.wire.chat import parse_response as parse_chat
 from stillwatch.wire.messages import parse_response as parse_messages

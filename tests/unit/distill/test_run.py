@@ -9,7 +9,7 @@ import pytest
 from stillwatch.cli.main import main
 from stillwatch.distill.items import Item, item_id_of, write_items
 from stillwatch.distill.run import Run
-from stillwatch.distill.run_file import read_run_file
+from stillwatch.distill.stages.run_file import read_run_file
 from stillwatch.errors import ConfigError
 from stillwatch.model.fake_endpoint import FakeConfig, FakeEndpoint
 from stillwatch.record.exchange import Message

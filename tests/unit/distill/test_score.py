@@ -2,7 +2,7 @@ from typing import NamedTuple
 
 import pytest
 
-from stillwatch.distill.score import score_answers
+from stillwatch.distill.scores.score import score_answers
 from stillwatch.errors import InvalidInputError
 
 

@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 from stillwatch.distill.checks import Row
-from stillwatch.distill.contender import Contender, folder_digest
+from stillwatch.distill.curves.points import read_scored, write_point_lines
 from stillwatch.distill.items import Item, item_id_of, write_items
-from stillwatch.distill.judging import Judges, agreements
-from stillwatch.distill.points import read_scored, write_point_lines
 from stillwatch.distill.questions.table import Columns, FileTable
-from stillwatch.distill.scoring import (
+from stillwatch.distill.scores.contender import Contender, folder_digest
+from stillwatch.distill.scores.judging import Judges, agreements
+from stillwatch.distill.scores.scoring import (
     HeldOutItems,
     ScoreTable,
     StudentFacts,

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from stillwatch.distill.signals import (
+from stillwatch.distill.training.signals import (
     Signal,
     Vocabulary,
     align,

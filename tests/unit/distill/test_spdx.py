@@ -2,7 +2,7 @@
 
 import pytest
 
-from stillwatch.distill.spdx import check_expression
+from stillwatch.distill.permit.spdx import check_expression
 from stillwatch.errors import InvalidInputError
 
 

@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from stillwatch.distill.addresses import is_loopback_host
-from stillwatch.distill.teacher import (
+from stillwatch.distill.asking.teacher import (
     TeacherTable,
     folder_digest,
     identify,
     max_output,
     secret_headers,
 )
+from stillwatch.distill.permit.addresses import is_loopback_host
 from stillwatch.errors import ConfigError, InvalidInputError
 
 URL = "http://127.0.0.1:8000/v1"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillwatch.distill.batches import Batch, Row, batch_order, pad_rows, row_of
-from stillwatch.distill.loop import LoopPlan, batch_nats
-from stillwatch.distill.train import (
+from stillwatch.distill.training.batches import Batch, Row, batch_order, pad_rows, row_of
+from stillwatch.distill.training.loop import LoopPlan, batch_nats
+from stillwatch.distill.training.train import (
     Pair,
     Recipe,
     StudentShape,

@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from stillwatch.distill import loop
-from stillwatch.distill.batches import Row, pad_rows
-from stillwatch.distill.checkpoints import checkpoint_path
 from stillwatch.distill.items import Example
-from stillwatch.distill.loop import LoopPlan, batch_nats
-from stillwatch.distill.signals import Vocabulary, align, recorded_positions
-from stillwatch.distill.train import Pair, Recipe, StudentShape, train_student
-from stillwatch.distill.train_lm import (
+from stillwatch.distill.training import loop
+from stillwatch.distill.training.batches import Row, pad_rows
+from stillwatch.distill.training.checkpoints import checkpoint_path
+from stillwatch.distill.training.loop import LoopPlan, batch_nats
+from stillwatch.distill.training.signals import Vocabulary, align, recorded_positions
+from stillwatch.distill.training.train import Pair, Recipe, StudentShape, train_student
+from stillwatch.distill.training.train_lm import (
     LoraTable,
     StudentTable,
     TopKTable,

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 from stillwatch.distill.items import Example
-from stillwatch.distill.losses import topk_divergence
-from stillwatch.distill.train_lm import LoraTable, StudentTable, TopKTable, TrainTable, train_lm
+from stillwatch.distill.training.losses import topk_divergence
+from stillwatch.distill.training.train_lm import (
+    LoraTable,
+    StudentTable,
+    TopKTable,
+    TrainTable,
+    train_lm,
+)
 from stillwatch.errors import InvalidInputError
 
 STUDENT = StudentTable(folder="x")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillwatch.distill.train import Pair, Recipe, StudentShape, train_student
+from stillwatch.distill.training.train import Pair, Recipe, StudentShape, train_student
 from stillwatch.errors import InvalidInputError
 from stillwatch.model.decode import CLOSE, choose_token
 from stillwatch.model.folder import GenerationDefaults, write_character_tokenizer

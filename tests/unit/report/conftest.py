@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillwatch.distill.curve import CurvePoint, fit_copy_curve, pool_capabilities
+from stillwatch.distill.curves.curve import CurvePoint, fit_copy_curve, pool_capabilities
 
 _SHARES = {"date": (0.02, 0.09, 0.42, 0.81, 0.9), "roman": (0.04, 0.2, 0.66, 0.84, 0.93)}
 _BUDGETS = (75, 150, 300, 600, 1200)

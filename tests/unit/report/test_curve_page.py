@@ -6,9 +6,9 @@ from datetime import date
 import numpy as np
 import pytest
 
-from stillwatch.distill.curve_set import fit_curves
-from stillwatch.distill.curve_table import CurveTable, TreadmillTable
-from stillwatch.distill.points import PointLine, read_scored, write_point_lines
+from stillwatch.distill.curves.curve_set import fit_curves
+from stillwatch.distill.curves.curve_table import CurveTable, TreadmillTable
+from stillwatch.distill.curves.points import PointLine, read_scored, write_point_lines
 from stillwatch.report.curve_page import curve_page
 from stillwatch.report.curve_words import answers, headline, reach_cells
 

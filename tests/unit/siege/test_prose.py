@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from stillwatch.distill.train import Pair, train_student
+from stillwatch.distill.training.train import Pair, train_student
 from stillwatch.errors import EnvironmentUnfitError, InvalidInputError
 from stillwatch.model.folder import ChatTokenizer
 from stillwatch.model.local import GenerationRow, LocalModel

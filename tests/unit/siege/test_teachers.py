@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stillwatch.distill.train import Pair, train_student
+from stillwatch.distill.training.train import Pair, train_student
 from stillwatch.errors import InvalidInputError, RecordError
 from stillwatch.model.local import GenerationRow, LocalModel
 from stillwatch.siege import teachers

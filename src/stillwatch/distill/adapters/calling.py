@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from stillwatch.distill.contender import Contender
+from stillwatch.distill.scores.contender import Contender
 from stillwatch.model.protocol import Model, Question, Reply
 
 R = TypeVar("R")

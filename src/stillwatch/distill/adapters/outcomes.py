@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stillwatch.distill.comparing import Comparison, Field, Marks, compare_all
+from stillwatch.distill.scores.comparing import Comparison, Field, Marks, compare_all
 from stillwatch.errors import reject
 
 

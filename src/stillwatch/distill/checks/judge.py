@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stillwatch.distill.checks.judgement import Judgement, Row, run_here
+from stillwatch.distill.filtering.refusals import is_refusal
 from stillwatch.distill.items import Item
-from stillwatch.distill.refusals import is_refusal
 from stillwatch.errors import ModelError, reject
 from stillwatch.model.protocol import Model
 from stillwatch.record.exchange import Message

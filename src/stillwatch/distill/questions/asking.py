@@ -7,8 +7,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from stillwatch.distill.budget import Ledger, Reservation
-from stillwatch.distill.token_bounds import messages_bound
+from stillwatch.distill.money.budget import Ledger, Reservation
+from stillwatch.distill.money.token_bounds import messages_bound
 from stillwatch.errors import StillwatchError
 from stillwatch.model.protocol import Model, Question, Reply
 

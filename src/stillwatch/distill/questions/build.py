@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stillwatch.distill.budget import Ledger
 from stillwatch.distill.items import Item
+from stillwatch.distill.money.budget import Ledger
 from stillwatch.distill.questions.contamination import HeldOut
 from stillwatch.distill.questions.gather import Gatherer
 from stillwatch.distill.questions.generate import GenerateTask, write_questions

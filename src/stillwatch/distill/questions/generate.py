@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from stillwatch.distill.budget import Ledger
+from stillwatch.distill.filtering.refusals import is_refusal
 from stillwatch.distill.items import Item, item_id_of
+from stillwatch.distill.money.budget import Ledger
 from stillwatch.distill.questions.asking import (
     ask_together,
     needs_model,
@@ -34,7 +35,6 @@ from stillwatch.distill.questions.rows import FileRows
 from stillwatch.distill.questions.state import StateFile
 from stillwatch.distill.questions.table import GenerateTable, file_table
 from stillwatch.distill.questions.written import written_questions
-from stillwatch.distill.refusals import is_refusal
 from stillwatch.errors import InvalidInputError
 from stillwatch.model.protocol import Model, Question, Reply
 from stillwatch.record.exchange import Message

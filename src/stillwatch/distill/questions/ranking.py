@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stillwatch.distill.budget import Ledger
 from stillwatch.distill.items import Item
+from stillwatch.distill.money.budget import Ledger
 from stillwatch.distill.questions.asking import ask_together, needs_model, run_now, with_seed
 from stillwatch.distill.questions.fingerprints import word_hashes
 from stillwatch.distill.questions.rows import said_by_users

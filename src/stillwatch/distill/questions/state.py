@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from stillwatch.distill.budget import Ledger
+from stillwatch.distill.money.budget import Ledger
 from stillwatch.errors import InvalidInputError, RecordError
 from stillwatch.record.disk import from_os_error
 from stillwatch.record.exchange import Exchange, canonical_json

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stillwatch.distill.curve import CurvePoint, fit_copy_curve, pool_capabilities
-from stillwatch.distill.score import SkillScores, score_answers
+from stillwatch.distill.curves.curve import CurvePoint, fit_copy_curve, pool_capabilities
+from stillwatch.distill.scores.score import SkillScores, score_answers
 from stillwatch.siege.copies import Trained
 from stillwatch.siege.folder import read_json
 from stillwatch.siege.skills import SKILLS, Item

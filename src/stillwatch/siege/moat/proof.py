@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from stillwatch.distill.train import Pair
+from stillwatch.distill.training.train import Pair
 from stillwatch.model.folder import ChatTokenizer
 from stillwatch.siege.copies import Trained
 from stillwatch.siege.folder import read_json

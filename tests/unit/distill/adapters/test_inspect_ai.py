@@ -6,7 +6,7 @@ import pytest
 
 from stillwatch.distill.adapters.inspect_ai import inspect_model, run_inspect
 from stillwatch.distill.adapters.outcomes import compare_outcomes
-from stillwatch.distill.contender import Contender
+from stillwatch.distill.scores.contender import Contender
 from stillwatch.errors import ModelError
 from stillwatch.model.fake import FakeModel, last_user_text
 from stillwatch.model.protocol import Reply

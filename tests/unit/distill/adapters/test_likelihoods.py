@@ -15,7 +15,7 @@ from stillwatch.record.exchange import Message
 torch = pytest.importorskip("torch")
 
 from stillwatch.distill.adapters.likelihoods import Likelihoods  # noqa: E402 - after the skip
-from stillwatch.distill.train import StudentShape, new_model  # noqa: E402
+from stillwatch.distill.training.train import StudentShape, new_model  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from stillwatch.distill.adapters.lm_eval import HarnessModel, cut_at, lm_eval_model, run_lm_eval
 from stillwatch.distill.adapters.outcomes import compare_outcomes
-from stillwatch.distill.contender import Contender
+from stillwatch.distill.scores.contender import Contender
 from stillwatch.errors import InvalidInputError
 from stillwatch.model.fake import FakeModel, last_user_text
 

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from stillwatch.distill.budget import BudgetTable, Ledger
 from stillwatch.distill.items import Item, item_id_of
+from stillwatch.distill.money.budget import BudgetTable, Ledger
 from stillwatch.distill.questions.contamination import HeldOut
 from stillwatch.distill.questions.generate import GenerateTask, Written, write_questions
 from stillwatch.distill.questions.table import ContaminationTable, GenerateTable

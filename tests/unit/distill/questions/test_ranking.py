@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillwatch.distill.budget import BudgetTable, Ledger
 from stillwatch.distill.items import Item, item_id_of
+from stillwatch.distill.money.budget import BudgetTable, Ledger
 from stillwatch.distill.questions.ranking import RankTask, disagreement_of, score_pool
 from stillwatch.distill.questions.table import RankingTable
 from stillwatch.errors import InvalidInputError, StillwatchError

@@ -1,0 +1,1 @@
+"""Asking a teacher: live or by batch, recorded, paced, within the budget."""

@@ -1,0 +1,1 @@
+"""The copy curve through scored students, and how long a lead lasts."""

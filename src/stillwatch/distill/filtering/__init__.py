@@ -1,0 +1,1 @@
+"""Which answers are learnt from, and the shapes that other trainers read."""

@@ -1,0 +1,1 @@
+"""Training against a discriminator (GAD), a student from sampled answers only."""

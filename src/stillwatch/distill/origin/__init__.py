@@ -1,0 +1,1 @@
+"""Where a run came from: manifest, cards, the record for others."""

@@ -1,0 +1,1 @@
+"""May this teacher be distilled: the claim, its terms, its end."""

@@ -1,0 +1,1 @@
+"""Teacher, student and untouched student on the same held-out items."""
