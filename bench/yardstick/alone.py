@@ -31,7 +31,10 @@ def count_alone(
     """
     rng = np.random.default_rng(seed)
     number = {name: i for i, name in enumerate(world.observed.accounts.to_pylist())}
-    is_known = rng.random(world.observed.n_accounts) < 0.5
+    # A large world is observed without its past, whose accounts may be gone by now.
+    for name in reference.accounts.to_pylist():
+        number.setdefault(name, len(number))
+    is_known = rng.random(len(number)) < 0.5
     tested = np.array([number[a] for a in profiles.accounts.to_pylist()])
     known = np.array([number[a] for a in reference.accounts.to_pylist()])
     is_member = world.truth.campaign[tested] >= 0

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from baselines import cotrait, group_by, mmd_window, synchrotrap
-from stillwatch.detect import fold
+from stillwatch.detect import fold, vet
 from stillwatch.detect.levels import at_level
 from yardstick.alone import count_alone
 from yardstick.curve import Point, trace
@@ -47,7 +47,10 @@ def run_world(world: World, cell: Cell, *, seed: int) -> dict[str, Any]:
     """
     begun = time.process_time()
     profiles = at_level(fold(world.live), cell.resolution)
-    reference = at_level(fold(world.history), cell.resolution) if cell.has_reference else None
+    reference = None
+    if cell.has_reference:
+        # Searched first, as `stillwatch detect` does.
+        reference = vet(at_level(fold(world.history), cell.resolution)).profiles
     fold_s = time.process_time() - begun
     told = list[dict[str, Any]]()
     rows, p_values, curves = [], list[float](), dict[str, dict[str, list[Point]]]()

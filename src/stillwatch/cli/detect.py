@@ -165,6 +165,13 @@ def _print(ran: Ran) -> None:
         )
         for evidence in campaign.evidence:
             click.echo(f"  {evidence.kind}: {evidence.text}")
+    if findings.reference_webs:
+        n_webs = len(findings.reference_webs)
+        n_accounts = sum(len(web.accounts) for web in findings.reference_webs)
+        click.echo(
+            f"\nthe reference is not all honest: {n_webs} campaign{'' if n_webs == 1 else 's'} of "
+            f"{n_accounts:,} accounts left it (reference_webs in campaigns.json)"
+        )
     if findings.lone:
         names = ", ".join(lone.account for lone in findings.lone[:3])
         click.echo(f"\n{len(findings.lone):,} accounts unlike the reference: {names} ...")

@@ -1,6 +1,6 @@
 """Find the webs of accounts that work one queue."""
 
-from stillwatch.detect.campaign import detect, find_campaigns
+from stillwatch.detect.campaign import find_campaigns
 from stillwatch.detect.config import DetectConfig, FoldConfig
 from stillwatch.detect.findings import (
     AccountScore,
@@ -13,6 +13,7 @@ from stillwatch.detect.findings import (
 from stillwatch.detect.fold import fold
 from stillwatch.detect.merge import merge
 from stillwatch.detect.profile import Profiles, no_profiles
+from stillwatch.detect.search import Vetted, detect, search, vet
 
 __all__ = [
     "AccountScore",
@@ -23,10 +24,13 @@ __all__ = [
     "Findings",
     "FoldConfig",
     "Profiles",
+    "Vetted",
     "detect",
     "find_campaigns",
     "fold",
     "merge",
     "no_profiles",
+    "search",
+    "vet",
     "write_findings",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +26,6 @@ from stillwatch.detect.counting import rows_of
 from stillwatch.detect.evidence import Background, describe, skeleton_name
 from stillwatch.detect.facts import Facts, facts_of
 from stillwatch.detect.findings import Campaign, Candidate, Findings
-from stillwatch.detect.fold import fold
 from stillwatch.detect.kin import find_kin
 from stillwatch.detect.levels import at_level
 from stillwatch.detect.listing import Listing, known_wording, list_exchanges
@@ -39,32 +37,6 @@ from stillwatch.stats.evalues import log10_e_from_p
 
 if TYPE_CHECKING:
     from stillwatch.logs.accounts import AccountTable
-
-
-def detect(
-    batches: Iterable[pa.RecordBatch],
-    *,
-    reference: Iterable[pa.RecordBatch] | Profiles | None = None,
-    config: DetectConfig | None = None,
-) -> Findings:
-    """Find campaigns in a log.
-
-    Args:
-        batches: rows of the store's schema.
-        reference: honest exchanges, or their profiles; None takes the log's own bulk.
-        config: how.
-
-    Returns:
-        Campaigns, candidates and accounts.
-
-    Raises:
-        InvalidInputError: a column that is needed is absent.
-    """
-    config = config or DetectConfig()
-    profiles = fold(batches, config.fold)
-    if reference is not None and not isinstance(reference, Profiles):
-        reference = fold(reference, config.fold)
-    return find_campaigns(profiles, reference, config)
 
 
 def find_campaigns(

@@ -201,6 +201,24 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class ReferenceWeb(msgspec.Struct, frozen=True, kw_only=True):
+    """A campaign in the traffic that was given as honest; its accounts left the reference.
+
+    Attributes:
+        accounts: who.
+        p_value: of the search of the reference alone, whose own bulk stood in for honest traffic.
+        exchanges: what its accounts asked there (count).
+        first_seen: UTC epoch seconds.
+        last_seen: UTC epoch seconds.
+    """
+
+    accounts: tuple[str, ...]
+    p_value: float
+    exchanges: int
+    first_seen: float
+    last_seen: float
+
+
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """The result of `detect`.
 
@@ -217,6 +235,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
         calibration: a check of the p-values on the reference; None when it was not made.
         owners: names that share one owner, most accounts first; None when they were not looked
             for, because no table of accounts gives payments or sign-ups.
+        reference_webs: campaigns that the reference itself held; it was used without them.
     """
 
     campaigns: tuple[Campaign, ...]
@@ -230,6 +249,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     lone: tuple[Lone, ...] = ()
     calibration: Calibration | None = None
     owners: tuple[Owner, ...] | None = None
+    reference_webs: tuple[ReferenceWeb, ...] = ()
 
 
 def owner_of(findings: Findings, account: str) -> Owner | None:

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from stillwatch.detect.campaign import find_campaigns
 from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.engines.local import fold_logs
 from stillwatch.detect.engines.parquet import split_sources
@@ -30,8 +29,9 @@ from stillwatch.detect.keep import (
 from stillwatch.detect.limits import has_questions, missing_fields, untested, without_questions
 from stillwatch.detect.listing import Listing
 from stillwatch.detect.outsiders import lone_accounts
-from stillwatch.detect.profile import Profiles
+from stillwatch.detect.profile import Profiles, no_profiles
 from stillwatch.detect.reread import Read, Reader, enrich, read_exchanges, read_files
+from stillwatch.detect.search import Vetted, search, vet
 from stillwatch.detect.selfcheck import check_calibration
 from stillwatch.detect.worth import Price
 from stillwatch.errors import reject
@@ -80,7 +80,7 @@ class Ran(NamedTuple):
     Attributes:
         findings: with the words of the evidence filled in.
         profiles: of the log, kept ones included.
-        reference: of the honest traffic, None when the log itself stood in.
+        reference: of the honest traffic without its webs, None when the log itself stood in.
         table: what is known of accounts, or None.
         unread: records that could not be read (count).
         read: finds exchanges of the log again by their keys.
@@ -130,20 +130,22 @@ def run_detect(
         profiles, is_all = _profiles(request, tape, tell)
         reference = None
         if request.references:
-            reference = _fold(request, request.references, tell, tape=None)
+            reference = vet(_fold(request, request.references, tell, tape=None), request.config)
         listing = None
         if is_all and out is not None:
             listing = Listing(tape, out / "exchanges.parquet")
-        findings = find_campaigns(profiles, reference, request.config, table=table, listing=listing)
+        beside = reference or Vetted(no_profiles())
+        findings = search(profiles, beside, request.config, table=table, listing=listing)
         if request.profiles is not None and request.logs:
             marks = _marks(request)
             save_profiles(profiles, request.profiles, config=request.config.fold, marks=marks)
     findings = _with_owners(findings, profiles, table, config=request.config)
     if reference is not None and out is not None:
-        findings = _checked(findings, profiles, reference, config=request.config)
+        findings = _checked(findings, profiles, reference.profiles, config=request.config)
     read = _reader(request)
     findings = enrich(findings, profiles, read, prices=request.prices)
-    return Ran(findings, profiles, reference, table, unread, read)
+    honest = reference.profiles if reference is not None else None
+    return Ran(findings, profiles, honest, table, unread, read)
 
 
 def _with_owners(

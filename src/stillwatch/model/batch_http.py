@@ -112,9 +112,7 @@ class BatchHttp:
             ModelError: none came.
         """
         told = {"content-type": kind} if kind else {}
-        async with self._replied(
-            method, path, headers=told, data=data, allow_redirects=False
-        ) as response:
+        async with self._replied(method, path, headers=told, data=data) as response:
             body = await response.read()
         try:
             return dict_of(_decode(body))
@@ -129,8 +127,9 @@ class BatchHttp:
         """Give a reply of status 200; failures before its end are translated."""
         headers = {**self._headers, **headers}
         try:
+            # A redirect would carry the key, and the questions, to whomever it names.
             async with self._open().request(
-                method, self.where + path, headers=headers, **sent
+                method, self.where + path, headers=headers, allow_redirects=False, **sent
             ) as response:
                 if response.status != 200:
                     raise self._error(response, await response.read())

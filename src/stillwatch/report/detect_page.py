@@ -375,6 +375,12 @@ def _run_line(report: Report) -> str:
     reference = "a reference" if report["reference"] == "given" else "the log's own bulk"
     if not no_questions(report):
         parts.append(f"calibrated on {reference} of {plural(report['n_anchors'], 'account')}")
+    if webs := report.get("reference_webs"):
+        left = sum(len(web["accounts"]) for web in webs)
+        parts.append(
+            f"{plural(len(webs), 'campaign')} of {plural(left, 'account')} found in the reference "
+            "itself and left out of it"
+        )
     parts.append(f"false discovery rate {report['fdr']:g}")
     if run.get("version"):
         parts.append(f"stillwatch {run['version']}")
