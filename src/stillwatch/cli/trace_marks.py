@@ -59,6 +59,11 @@ _SEED = click.option("--seed", default=0, show_default=True, help="Of the wrong 
 @click.option(
     "--temperature", default=1.0, show_default=True, help="That the marked model answered with."
 )
+@click.option(
+    "--excess",
+    type=NEW,
+    help="Write what the weights of weighted and open come from here, for a bundle.",
+)
 @_DECOYS
 @_SEED
 @SUSPECT
@@ -91,7 +96,9 @@ def radioactivity(*, outputs: Path, as_json: bool, out: Path | None, **how: Any)
         tell([find_served(files, draw_id=how["draw"])], as_json=as_json, out=out)
         return
     rng = np.random.default_rng(how["seed"])
-    found = find_radioactivity(files, how["how"], rng=rng, n_decoys=how["decoys"])
+    found = find_radioactivity(
+        files, how["how"], rng=rng, n_decoys=how["decoys"], excess=how["excess"]
+    )
     _tell_marks(found, as_json=as_json, out=out, how=how)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from stillwatch.errors import reject
 from stillwatch.model.folder import TOKENIZER
+from stillwatch.trace.excess_file import write_excess
 from stillwatch.trace.finding import Finding
 from stillwatch.trace.likelihood import FolderChances, NextChances, read_excess, written_excess
 from stillwatch.trace.marked import MarkedText, find_marks
@@ -72,7 +73,12 @@ class RadioactivityFiles:
 
 
 def find_radioactivity(
-    files: RadioactivityFiles, how: How, *, rng: np.random.Generator, n_decoys: int = 999
+    files: RadioactivityFiles,
+    how: How,
+    *,
+    rng: np.random.Generator,
+    n_decoys: int = 999,
+    excess: Path | None = None,
 ) -> list[MarkedText]:
     """Test a suspect against every key of some campaigns.
 
@@ -82,6 +88,8 @@ def find_radioactivity(
             unmarked model would have written; `open` weighs the suspect's own chances.
         rng: draws the decoys' keys.
         n_decoys: decoy keys for the most suspicious campaign (count).
+        excess: where `weighted` and `open` write what their weights come from, for a bundle, or
+            None.
 
     Returns:
         One result a mark, most suspicious first.
@@ -100,19 +108,22 @@ def find_radioactivity(
             n_decoys=n_decoys,
             n_repeated=N_REPEATED,
         )
-    weighed = weigh_windows(_excess(files, how))
+    told = _excess(files, how)
+    if excess is not None:
+        write_excess(excess, told, vocab_size=files.vocab_size)
+    weighed = weigh_windows(told)
     ranked = rank_weighted(weighed, files.marks, vocab_size=files.vocab_size)
     found = []
     for place, one in enumerate(ranked):
-        told = test_weighted(
+        tested = test_weighted(
             weighed,
             files.marks[one.campaign_id],
             vocab_size=files.vocab_size,
             rng=rng,
             n_decoys=n_decoys if place == 0 else 1,
         )
-        decoys = np.log10(np.maximum(told.decoy_p_values, 1e-300)) if place == 0 else np.empty(0)
-        finding = told.finding(f"radioactivity-{how}")
+        decoys = np.log10(np.maximum(tested.decoy_p_values, 1e-300)) if place == 0 else np.empty(0)
+        finding = tested.finding(f"radioactivity-{how}")
         found.append(MarkedText(one.campaign_id, finding, one.adjusted_log10_p, decoys))
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from stillwatch.trace.audit import DecoyAudit
 from stillwatch.trace.canary import Assignment, picks_of
 from stillwatch.trace.canary_proof import Adoption, CanaryPlan, plan_canaries, prove_canaries
 from stillwatch.trace.equality import compare_endpoint
+from stillwatch.trace.excess_file import read_excess_file
 from stillwatch.trace.finding import Finding
 from stillwatch.trace.identity import find_identity
 from stillwatch.trace.kin import ModelCard, Panel
@@ -31,6 +33,8 @@ from stillwatch.trace.marks.markfile import open_mark
 from stillwatch.trace.marks.protocol import mark_windows
 from stillwatch.trace.outputs import SuspectOutput, open_tokens, read_outputs
 from stillwatch.trace.preregister import AnalysisPlan, check_prompts, read_plan
+from stillwatch.trace.radioactive import RadioactivityFiles, find_served
+from stillwatch.trace.radioactivity_weighted import test_weighted, weigh_windows
 from stillwatch.trace.self_claims import Brand
 from stillwatch.trace.shared_errors import compare_errors
 from stillwatch.trace.similarity_findings import (
@@ -79,6 +83,46 @@ def _closed(inputs: Inputs, settings: Settings) -> Finding:
         null=f"the suspect's words do not depend on the key ({evidence.null})",
         details=details,
     )
+
+
+def _weighted(
+    inputs: Inputs, settings: Settings, *, test: str = "radioactivity-weighted"
+) -> Finding:
+    """Weigh windows under a mark: excess, mark; settings: decoys, seed.
+
+    The excess comes from what the suspect wrote (weighted), or from its own chances (open).
+    """
+    excess, vocab_size = read_excess_file(_file(inputs, "excess"))
+    told = test_weighted(
+        weigh_windows(excess),
+        open_mark(_file(inputs, "mark"), vocab_size=vocab_size),
+        vocab_size=vocab_size,
+        rng=_rng(settings),
+        n_decoys=int(settings.get("decoys", 999)),
+    )
+    return told.finding(test)
+
+
+def _supervised(inputs: Inputs, settings: Settings) -> Finding:
+    """Hold a suspect to served answers: outputs, served, model/ANY, perhaps mark, suspect/ANY.
+
+    `model/ANY` are the files of the marked model's folder, `suspect/ANY` those of the suspect's.
+    Settings: draw, temperature.
+    """
+    folder = _folder(inputs, "model")
+    vocab_size = open_tokens(folder).vocab_size
+    marks = {}
+    if "mark" in inputs:
+        marks[""] = open_mark(inputs["mark"], vocab_size=vocab_size)
+    files = RadioactivityFiles(
+        outputs=_file(inputs, "outputs"),
+        tokenizer=folder,
+        marks=marks,
+        suspect=_folder(inputs, "suspect") if _named(inputs, "suspect") else None,
+        served=_file(inputs, "served"),
+        temperature=float(settings.get("temperature", 1.0)),
+    )
+    return find_served(files, draw_id=str(settings.get("draw", "served")))
 
 
 def _canary(inputs: Inputs, settings: Settings) -> Finding:
@@ -205,6 +249,9 @@ def _verdict(inputs: Inputs, settings: Settings) -> Any:
 #: Every test that a bundle's step may name.
 RUNNERS: Mapping[str, Runner] = {
     "radioactivity-closed": _closed,
+    "radioactivity-weighted": _weighted,
+    "radioactivity-open": partial(_weighted, test="radioactivity-open"),
+    "radioactivity-supervised": _supervised,
     "canary": _canary,
     "withheld": _withheld,
     "lineage": _lineage,
@@ -228,6 +275,14 @@ def _file(inputs: Inputs, role: str) -> Path:
     if role not in inputs:
         reject("step", "inputs", f"complete: {role} is missing", got=", ".join(sorted(inputs)))
     return inputs[role]
+
+
+def _folder(inputs: Inputs, role: str) -> Path:
+    """Give the one folder that the files of `role/ANY` lie in."""
+    folders = {path.parent for paths in _named(inputs, role).values() for path in paths}
+    if len(folders) != 1:
+        reject("step", f"{role}/...", "the files of one model folder", got=f"{len(folders)}")
+    return folders.pop()
 
 
 def _named(inputs: Inputs, role: str) -> dict[str, list[Path]]:

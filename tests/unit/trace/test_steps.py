@@ -1,6 +1,7 @@
 """Every step of a bundle gives what the test itself gives, from files and plain settings alone."""
 
 import json
+import shutil
 
 import msgspec
 import numpy as np
@@ -11,11 +12,15 @@ from stillwatch.errors import InvalidInputError
 from stillwatch.siege.teachers import house_teacher
 from stillwatch.trace.bundle_manifest import Step
 from stillwatch.trace.exam import Exam, sit_exam
+from stillwatch.trace.excess_file import read_excess_file, write_excess
 from stillwatch.trace.finding import Finding
-from stillwatch.trace.outputs import SuspectOutput, encode_outputs
+from stillwatch.trace.marks.markfile import open_mark
+from stillwatch.trace.outputs import SuspectOutput, encode_outputs, open_tokens
+from stillwatch.trace.radioactive import RadioactivityFiles, find_radioactivity, find_served
 from stillwatch.trace.recompute import run_step
 from stillwatch.trace.steps import RUNNERS
 from stillwatch.trace.watermark import GreenListMark, distinct_windows, mark_key_id
+from stillwatch.trace.weights import Excess
 from stillwatch.trace.withheld import draw_split, prove_withheld
 
 KEY = bytes(range(32))
@@ -46,7 +51,8 @@ def run(folder, test, inputs, **settings):
 def test_every_kind_of_draw_has_a_step():
     """Each test that a verdict counts on closed evidence, each similarity, and the verdict."""
     assert {
-        "radioactivity-closed", "canary", "withheld", "lineage", "shared-errors", "identity",
+        "radioactivity-closed", "radioactivity-weighted", "radioactivity-open",
+        "radioactivity-supervised", "canary", "withheld", "lineage", "shared-errors", "identity",
         "equality", "prompts", "draws", "verdict",
     } == set(RUNNERS)  # fmt: skip
 
@@ -70,6 +76,55 @@ def test_closed_radioactivity(tmp_path):
     assert 1 / 20 <= found.details["decoy_rank_p"] <= 1
     fewer = run(tmp_path, "radioactivity-closed", inputs, repeated=10)
     assert 10 <= fewer.n < found.n
+
+
+@pytest.mark.parametrize("how", ["weighted", "open"])
+def test_weighted_radioactivity_needs_no_model(tmp_path, how):
+    """From the excess that the test wrote, the step computes the same number without weights."""
+    folder = house_teacher("house-prose")
+    (tmp_path / "mark.json").write_text(json.dumps({"scheme": "green", "key": KEY.hex()}))
+    mark = open_mark(tmp_path / "mark.json", vocab_size=open_tokens(folder).vocab_size)
+    outputs = [SuspectOutput(answer=f"The lamp of house {i} is lit.") for i in range(20)]
+    write_outputs(tmp_path / "o.jsonl", outputs)
+    files = RadioactivityFiles(tmp_path / "o.jsonl", folder, {"": mark}, suspect=folder)
+    rng = np.random.default_rng(1)
+    told = find_radioactivity(files, how, rng=rng, n_decoys=19, excess=tmp_path / "excess.json")
+    inputs = {"excess": "excess.json", "mark": "mark.json"}
+    again = run(tmp_path, f"radioactivity-{how}", inputs, decoys=19, seed=1)
+    assert told[0].finding == again
+
+
+def test_supervised_radioactivity(tmp_path):
+    """The step opens the marked model's folder from the bundle and gives what the test gives."""
+    folder = house_teacher("house-prose")
+    shutil.copytree(folder, tmp_path / "model")
+    outputs = [SuspectOutput(answer=f"The lamp of house {i} is lit.") for i in range(12)]
+    name = write_outputs(tmp_path / "o.jsonl", outputs)
+    files = RadioactivityFiles(tmp_path / name, folder, {}, served=tmp_path / name)
+    inputs = {"outputs": name, "served": name}
+    inputs |= {f"model/{file.name}": f"model/{file.name}" for file in folder.iterdir()}
+    assert find_served(files, draw_id="d") == run(
+        tmp_path, "radioactivity-supervised", inputs, draw="d"
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "other"}, {"tokens": [1]}, {"context_width": 2}, {"vocab_size": 3}, {"more": 1}],
+)
+def test_a_damaged_excess_is_refused(tmp_path, change):
+    """Columns that do not fit together, tokens beyond the vocabulary, unknown fields: refused."""
+    excess = Excess(
+        np.array([[1], [2]]), np.array([3, 4]), np.array([1.0, 0.0]), np.array([0.1, 0.2])
+    )
+    write_excess(tmp_path / "e.json", excess, vocab_size=5)
+    held = json.loads((tmp_path / "e.json").read_text())
+    read, vocab_size = read_excess_file(tmp_path / "e.json")
+    assert 5 == vocab_size
+    assert all(np.array_equal(a, b) for a, b in zip(excess, read, strict=True))
+    (tmp_path / "e.json").write_text(json.dumps(held | change))
+    with pytest.raises(InvalidInputError, match=r"e\.json"):
+        read_excess_file(tmp_path / "e.json")
 
 
 def test_withheld(tmp_path):
