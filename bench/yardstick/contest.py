@@ -47,10 +47,8 @@ def run_world(world: World, cell: Cell, *, seed: int) -> dict[str, Any]:
     """
     begun = time.process_time()
     profiles = at_level(fold(world.live), cell.resolution)
-    reference = None
-    if cell.has_reference:
-        # Searched first, as `stillwatch detect` does.
-        reference = vet(at_level(fold(world.history), cell.resolution)).profiles
+    history = at_level(fold(world.history), cell.resolution) if cell.has_reference else None
+    reference = vet(history).profiles if history else None  # searched first, as by the command
     fold_s = time.process_time() - begun
     told = list[dict[str, Any]]()
     rows, p_values, curves = [], list[float](), dict[str, dict[str, list[Point]]]()

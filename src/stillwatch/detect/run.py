@@ -29,7 +29,7 @@ from stillwatch.detect.keep import (
 from stillwatch.detect.limits import has_questions, missing_fields, untested, without_questions
 from stillwatch.detect.listing import Listing
 from stillwatch.detect.outsiders import lone_accounts
-from stillwatch.detect.profile import Profiles, no_profiles
+from stillwatch.detect.profile import Profiles
 from stillwatch.detect.reread import Read, Reader, enrich, read_exchanges, read_files
 from stillwatch.detect.search import Vetted, search, vet
 from stillwatch.detect.selfcheck import check_calibration
@@ -128,14 +128,11 @@ def run_detect(
     with tempfile.TemporaryDirectory(prefix="stillwatch-detect-") as name, _held(request):
         tape = Path(name) / "tape"
         profiles, is_all = _profiles(request, tape, tell)
-        reference = None
-        if request.references:
-            reference = vet(_fold(request, request.references, tell, tape=None), request.config)
+        reference = _vetted(request, tell)
         listing = None
         if is_all and out is not None:
             listing = Listing(tape, out / "exchanges.parquet")
-        beside = reference or Vetted(no_profiles())
-        findings = search(profiles, beside, request.config, table=table, listing=listing)
+        findings = search(profiles, reference, request.config, table=table, listing=listing)
         if request.profiles is not None and request.logs:
             marks = _marks(request)
             save_profiles(profiles, request.profiles, config=request.config.fold, marks=marks)
@@ -146,6 +143,12 @@ def run_detect(
     findings = enrich(findings, profiles, read, prices=request.prices)
     honest = reference.profiles if reference is not None else None
     return Ran(findings, profiles, honest, table, unread, read)
+
+
+def _vetted(request: DetectRequest, tell: Callable[[Fault], None]) -> Vetted | None:
+    if not request.references:
+        return None
+    return vet(_fold(request, request.references, tell, tape=None), request.config)
 
 
 def _with_owners(

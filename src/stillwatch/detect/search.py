@@ -73,7 +73,7 @@ def vet(reference: Profiles, config: DetectConfig | None = None) -> Vetted:
 
 def search(
     profiles: Profiles,
-    reference: Vetted,
+    reference: Vetted | None = None,
     config: DetectConfig | None = None,
     *,
     table: AccountTable | None = None,
@@ -83,7 +83,7 @@ def search(
 
     Args:
         profiles: the log.
-        reference: vetted.
+        reference: vetted; None takes the log's own bulk.
         config: how.
         table: as for `find_campaigns`.
         listing: as for `find_campaigns`.
@@ -91,8 +91,9 @@ def search(
     Returns:
         The findings, with what the reference held.
     """
-    found = find_campaigns(profiles, reference.profiles, config, table=table, listing=listing)
-    return msgspec.structs.replace(found, reference_webs=reference.webs)
+    honest, webs = reference or (None, ())
+    found = find_campaigns(profiles, honest, config, table=table, listing=listing)
+    return msgspec.structs.replace(found, reference_webs=webs)
 
 
 def detect(
@@ -117,8 +118,6 @@ def detect(
     """
     config = config or DetectConfig()
     profiles = fold(batches, config.fold)
-    if reference is None:
-        return find_campaigns(profiles, None, config)
-    if not isinstance(reference, Profiles):
+    if reference is not None and not isinstance(reference, Profiles):
         reference = fold(reference, config.fold)
-    return search(profiles, vet(reference, config), config)
+    return search(profiles, None if reference is None else vet(reference, config), config)

@@ -24,7 +24,12 @@ from stillwatch.trace.radioactivity_served import (
     test_served_closed,
     test_served_open,
 )
-from stillwatch.trace.radioactivity_weighted import rank_weighted, test_weighted, weigh_windows
+from stillwatch.trace.radioactivity_weighted import (
+    WeightedWindows,
+    rank_weighted,
+    test_weighted,
+    weigh_windows,
+)
 from stillwatch.trace.shared_tokens import shared_chances
 from stillwatch.trace.weights import Excess
 from stillwatch.trace.windows import TokenSequence
@@ -111,21 +116,7 @@ def find_radioactivity(
     told = _excess(files, how)
     if excess is not None:
         write_excess(excess, told, vocab_size=files.vocab_size)
-    weighed = weigh_windows(told)
-    ranked = rank_weighted(weighed, files.marks, vocab_size=files.vocab_size)
-    found = []
-    for place, one in enumerate(ranked):
-        tested = test_weighted(
-            weighed,
-            files.marks[one.campaign_id],
-            vocab_size=files.vocab_size,
-            rng=rng,
-            n_decoys=n_decoys if place == 0 else 1,
-        )
-        decoys = np.log10(np.maximum(tested.decoy_p_values, 1e-300)) if place == 0 else np.empty(0)
-        finding = tested.finding(f"radioactivity-{how}")
-        found.append(MarkedText(one.campaign_id, finding, one.adjusted_log10_p, decoys))
-    return found
+    return _weighted(files, how, weigh_windows(told), rng=rng, n_decoys=n_decoys)
 
 
 def find_served(files: RadioactivityFiles, *, draw_id: str) -> Finding:
@@ -159,6 +150,30 @@ def find_served(files: RadioactivityFiles, *, draw_id: str) -> Finding:
         return test_served_open(served, suspect).finding(f"withheld:{draw_id}")
     written = written_excess(files.sequences(), unmarked, vocab_size=tokens.vocab_size)
     return test_served_closed(served, written).finding(f"withheld:{draw_id}")
+
+
+def _weighted(
+    files: RadioactivityFiles,
+    how: How,
+    weighed: WeightedWindows,
+    *,
+    rng: np.random.Generator,
+    n_decoys: int,
+) -> list[MarkedText]:
+    ranked = rank_weighted(weighed, files.marks, vocab_size=files.vocab_size)
+    found = []
+    for place, one in enumerate(ranked):
+        tested = test_weighted(
+            weighed,
+            files.marks[one.campaign_id],
+            vocab_size=files.vocab_size,
+            rng=rng,
+            n_decoys=n_decoys if place == 0 else 1,
+        )
+        decoys = np.log10(np.maximum(tested.decoy_p_values, 1e-300)) if place == 0 else np.empty(0)
+        finding = tested.finding(f"radioactivity-{how}")
+        found.append(MarkedText(one.campaign_id, finding, one.adjusted_log10_p, decoys))
+    return found
 
 
 def _excess(files: RadioactivityFiles, how: How) -> Excess:
