@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
 .PHONY: help bench-ask bench-copy bench-train example siege siege-quick test test-quick test-wheel lint format bench bench-record \
-  bench-detect bench-detect-speed bench-detect-window clean
+  bench-detect bench-detect-speed bench-detect-window bench-guard conformance test-litellm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,7 +30,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing Stillwatch with torch and the test tools (a minute or more, once)"
-	$(PIP) --editable '.[train,trl,stamp,postgres,spark,dev]'
+	$(PIP) --editable '.[train,trl,stamp,postgres,redis,spark,otel,dev]'
 	@touch $@ $(VENV)/.run
 
 siege: $(VENV)/.run  ## the contest on loopback; ends in siege-out/moat.html
@@ -48,12 +48,22 @@ test: $(VENV)/.dev  ## every test
 test-quick: $(VENV)/.dev  ## the tests that train nothing
 	$(PYTEST) -m 'not slow and not browser' $(ARGS)
 
-test-wheel: $(VENV)/.dev  ## the quick tests against the built wheel, not the source tree
+test-wheel: $(VENV)/.dev  ## the built wheel: is everything in it, and do the command line and the pages run from it
 	rm -rf build/wheel dist
 	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
 	$(PIP) --no-deps --target build/wheel dist/*.whl
 	STILLWATCH_FROM=$(CURDIR)/build/wheel PYTHONPATH=$(CURDIR)/build/wheel \
-	  $(PYTEST) -m 'not slow and not browser' tests $(ARGS)
+	  $(PYTEST) -m 'not slow and not browser' \
+	  tests/test_wheel.py tests/unit/cli tests/unit/report tests/unit/logs tests/unit/guard/test_gateway.py $(ARGS)
+
+# LiteLLM's proxy has an environment of its own: its pins are not ours.
+build/litellm/.stillwatch: pyproject.toml
+	test -x build/litellm/bin/python || $(PYTHON) -m venv build/litellm
+	build/litellm/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[litellm]'
+	@touch $@
+
+test-litellm: $(VENV)/.dev build/litellm/.stillwatch  ## the plug-in and the endpoint inside a real LiteLLM proxy
+	STILLWATCH_LITELLM=$(CURDIR)/build/litellm/bin/python $(BIN)/python -m pytest tests/foreign $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy and the direction of imports
 	$(BIN)/ruff check src tests bench
@@ -86,6 +96,12 @@ bench-ask: $(VENV)/.run  ## asking beside distilabel and curator, in environment
 
 bench-copy: $(VENV)/.run  ## copy curves of real tasks; needs DATA=folder
 	$(BIN)/python bench/distill_real.py --data $(DATA) $(ARGS)
+
+bench-guard: $(VENV)/.dev  ## the gateway beside LiteLLM's proxy, in an environment of its own
+	$(BIN)/python bench/guard_bench.py --make-env build/litellm $(ARGS)
+
+conformance: $(VENV)/.dev  ## the SDKs' own test-suites through the gateway; needs npm, makes its environments
+	$(BIN)/python bench/guard_conformance.py $(ARGS)
 
 bench-train: $(VENV)/.dev  ## training beside TRL's trainer
 	$(BIN)/python bench/distill_train.py $(ARGS)

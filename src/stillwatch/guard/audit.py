@@ -50,6 +50,20 @@ class AuditSummary(NamedTuple):
     head: str
 
 
+class AuditLine(NamedTuple):
+    """One event as it stands in the log.
+
+    Attributes:
+        seq: number of the line, from 1.
+        event: what happened.
+        hash: of the line, to be noted elsewhere.
+    """
+
+    seq: int
+    event: AuditEvent
+    hash: str
+
+
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
     seq: int
     at: float
@@ -92,19 +106,23 @@ def append_audit(path: Path, events: Iterable[AuditEvent]) -> str:
     return prev
 
 
-def verify_audit(path: Path) -> AuditSummary:
+def verify_audit(path: Path, *, expect: Iterable[str] = ()) -> AuditSummary:
     """Walk the chain from the first line to the last.
 
     Args:
         path: the log.
+        expect: hashes that were noted elsewhere as the newest at some time; each must be the hash
+            of a line, or the log was cut off before it or computed anew since.
 
     Returns:
         Its length and newest hash.
 
     Raises:
-        RecordError: a line is missing, changed, or not a line of such a log; names the line.
+        RecordError: a line is missing, changed, or not a line of such a log, and names the line;
+            or an expected hash is not there.
     """
     prev, count = GENESIS, 0
+    missing = {anchor.lower() for anchor in expect} - {GENESIS}
     for count, line in enumerate(_lines(path), start=1):
         body = {"seq": line.seq, "at": line.at, "kind": line.kind}
         body |= {"detail": line.detail, "prev": line.prev}
@@ -113,6 +131,11 @@ def verify_audit(path: Path) -> AuditSummary:
             hint = "this line or the one before it was changed, removed or added afterwards"
             raise RecordError(message, hint=hint)
         prev = line.hash
+        missing.discard(prev)
+    if missing:
+        message = f"{path}: no line has the expected hash {min(missing)}"
+        hint = "the log was cut off before that line, or computed anew as a whole"
+        raise RecordError(message, hint=hint)
     return AuditSummary(count, prev)
 
 
@@ -130,6 +153,47 @@ def read_audit(path: Path) -> Iterator[AuditEvent]:
     """
     for line in _lines(path):
         yield AuditEvent(line.kind, line.at, line.detail)
+
+
+def tail_audit(path: Path, n: int) -> list[AuditLine]:
+    """Read the newest events, without walking the log.
+
+    Args:
+        path: the log.
+        n: how many at most.
+
+    Returns:
+        Newest first; empty when there is no log yet.
+
+    Raises:
+        RecordError: the log cannot be read, or its end is not of such a log.
+    """
+    try:
+        with path.open("rb") as log:
+            size = os.fstat(log.fileno()).st_size
+            reach, tail = _TAIL, b""
+            while True:
+                tail = os.pread(log.fileno(), reach, max(0, size - reach))
+                if reach >= size or tail.count(b"\n") > n:
+                    break
+                reach *= 4
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        message = f"{path}: the audit log cannot be read: {error.strerror}"
+        raise RecordError(message) from error
+    found = []
+    # What stands behind the last line feed is being written.
+    for raw in tail.rpartition(b"\n")[0].split(b"\n")[-n:]:
+        if not raw:
+            continue
+        try:
+            line = msgspec.json.decode(raw, type=_Line)
+        except msgspec.MsgspecError as error:
+            message = f"{path}: its end is not of an audit log"
+            raise RecordError(message) from error
+        found.append(AuditLine(line.seq, AuditEvent(line.kind, line.at, line.detail), line.hash))
+    return found[::-1]
 
 
 def _lines(path: Path) -> Iterator[_Line]:

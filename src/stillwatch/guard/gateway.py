@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
+import math
 import signal
 import socket
 import threading
@@ -21,14 +23,18 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from stillwatch.errors import EnvironmentUnfitError
-from stillwatch.guard.admin import ADMIN_PREFIX, serve_admin, serve_health
-from stillwatch.guard.chat_route import serve_chat
+from stillwatch.guard.admin.routes import ADMIN_PREFIX, serve_admin, serve_health
+from stillwatch.guard.ask_route import serve_ask
+from stillwatch.guard.batch.routes import route_of
+from stillwatch.guard.batch.serve import serve_batches
 from stillwatch.guard.config import GuardConfig
+from stillwatch.guard.framing import ServerConfig
+from stillwatch.guard.front import Front
+from stillwatch.guard.inside.guardrail_route import GuardrailRoute
+from stillwatch.guard.lifecycle import reload_on
 from stillwatch.guard.pass_route import serve_other
 from stillwatch.guard.state import GuardState
-
-#: Servers offer the route under several prefixes; all of them are read.
-CHAT_PATH = "/chat/completions"
+from stillwatch.guard.wires import wire_of
 
 
 class Gateway:
@@ -40,6 +46,20 @@ class Gateway:
 
     def __init__(self, state: GuardState) -> None:
         self._state = state
+        self._guardrail = GuardrailRoute(state)
+
+    @property
+    def settings(self) -> ServerConfig:
+        """Bounds on what one client can take up."""
+        return self._state.config.server
+
+    def count(self, code: str) -> None:
+        """Count a request that was refused before it came here.
+
+        Args:
+            code: why.
+        """
+        self._state.metrics.count("refused_at_door", code=code)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request.
@@ -50,22 +70,33 @@ class Gateway:
             send: ASGI's.
         """
         path = scope["path"]
-        if scope["method"] == "POST" and path.rstrip("/").endswith(CHAT_PATH):
-            await serve_chat(self._state, scope, receive=receive, send=send)
+        wire = wire_of(path) if scope["method"] == "POST" else None
+        if wire is not None:
+            await serve_ask(self._state, scope, wire=wire, receive=receive, send=send)
+        elif self._guardrail.takes(scope):
+            await self._guardrail.serve(scope, receive=receive, send=send)
         elif path == "/healthz":
             await serve_health(self._state, send)
         elif path == "/metrics" or path.startswith(ADMIN_PREFIX):
             await serve_admin(self._state, scope, receive=receive, send=send)
+        elif (route := route_of(path)) is not None:
+            await serve_batches(self._state, scope, route=route, receive=receive, send=send)
         else:
             await serve_other(self._state, scope, receive=receive, send=send)
 
 
-def run_gateway(config: GuardConfig, on_ready: Callable[[int], None] | None = None) -> None:
-    """Serve until the process is told to end (SIGTERM or SIGINT).
+def run_gateway(
+    config: GuardConfig,
+    on_ready: Callable[[int], None] | None = None,
+    *,
+    reread: Callable[[], GuardConfig] | None = None,
+) -> None:
+    """Serve until the process is told to end (SIGTERM or SIGINT); SIGHUP reads the files again.
 
     Args:
         config: everything.
         on_ready: called once with the port when questions are accepted.
+        reread: reads the configuration again; None makes a reload take up keys and policy only.
 
     Raises:
         EnvironmentUnfitError: the port is busy, or another gateway holds the state folder.
@@ -73,11 +104,15 @@ def run_gateway(config: GuardConfig, on_ready: Callable[[int], None] | None = No
         RecordError: the journal or the verdict table cannot be opened.
     """
     with listen(config) as listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, listener, on_ready))
+        runner.run(_serve(config, listener, on_ready=on_ready, reread=reread))
 
 
 async def _serve(
-    config: GuardConfig, listener: socket.socket, on_ready: Callable[[int], None] | None
+    config: GuardConfig,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[int], None] | None,
+    reread: Callable[[], GuardConfig] | None,
 ) -> None:
     async with GuardState(config) as state:
         server = uvicorn.Server(server_config(Gateway(state)))
@@ -86,6 +121,11 @@ async def _serve(
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _noted)
+            reload_on(signal.SIGHUP, state, reread)
+        # What is here by now stays; looking through it again and again costs every question.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
         if on_ready is not None:
             # The listener queues connections already.
             on_ready(listener.getsockname()[1])
@@ -101,9 +141,11 @@ def server_config(app: Gateway | None) -> uvicorn.Config:
     Returns:
         uvicorn's configuration, silent and adding nothing to what passes.
     """
+    settings = ServerConfig() if app is None else app.settings
     return uvicorn.Config(
         app or "",
-        http="httptools",
+        http="httptools" if app is None else Front(app, settings, app.count),  # type: ignore[arg-type]  # called like a class
+        interface="asgi3",
         ws="none",
         lifespan="off",
         log_config=None,
@@ -113,7 +155,7 @@ def server_config(app: Gateway | None) -> uvicorn.Config:
         # The model server's own lines pass through; a second set would lie about it.
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
     )
 
 
@@ -137,7 +179,10 @@ def listen(config: GuardConfig) -> socket.socket:
     Raises:
         EnvironmentUnfitError: the port is busy or cannot be used.
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    # With the protocol named, asyncio sets TCP_NODELAY on what it accepts: else the end of an
+    # answer waits 40 ms for the client's word that it has the beginning.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))

@@ -17,6 +17,8 @@ HOP_BY_HOP: Final = frozenset({
 })  # fmt: skip
 #: Ours. From a client they are forgeries, and to a client they would tell what is known of it.
 OWN_PREFIX: Final = b"x-stillwatch-"
+#: Longest wait (seconds) that all common SDKs keep to; beyond it many versions use their own.
+PATIENCE_S: Final = 60.0
 _KEYS: Final = frozenset({b"authorization", b"x-api-key", b"api-key"})
 #: The HTTP client writes its own host; `expect` was answered here already; addresses of clients
 #: are not the model server's business.
@@ -31,7 +33,8 @@ def to_upstream(
 
     Args:
         pairs: the client's.
-        keep_key: let the client's API key through.
+        keep_key: let the client's API key through; of several the one that was looked at, or a
+            client could be judged as one account and billed as another.
         plain_answer: ask for an answer without compression, so that it can be recorded; any
             client must accept one.
 
@@ -39,7 +42,8 @@ def to_upstream(
         Header lines; `host` is left to the HTTP client.
     """
     pairs = list(pairs)
-    dropped = _dropped(pairs, _NOT_UPSTREAM if keep_key else _NOT_UPSTREAM | _KEYS)
+    kept_key = {_key_line(pairs)} if keep_key else set()
+    dropped = _dropped(pairs, _NOT_UPSTREAM | (_KEYS - kept_key))
     kept: CIMultiDict[str] = CIMultiDict()
     for name, value in pairs:
         if name not in dropped and not name.startswith(OWN_PREFIX):
@@ -91,11 +95,13 @@ def error_headers(body: bytes, *, retry_after_s: float | None, final: bool) -> P
     """Write the header lines of a refusal.
 
     Clients retry 429 and 5xx on their own, so a final refusal says so and a slow-down says when:
-    a bare 429 would triple the load (two retries in the common SDKs).
+    a bare 429 would triple the load (two retries in the common SDKs). A wait longer than they have
+    patience for is ignored by some versions, which then ask again at once, and slept through by
+    others, an hour long; so they are told to give up instead.
 
     Args:
         body: the refusal's body.
-        retry_after_s: seconds to wait, or None.
+        retry_after_s: seconds to wait, or None; infinite when no wait can help.
         final: another try cannot help.
 
     Returns:
@@ -105,12 +111,20 @@ def error_headers(body: bytes, *, retry_after_s: float | None, final: bool) -> P
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]
-    if final:
+    if final or (retry_after_s is not None and retry_after_s > PATIENCE_S):
         pairs.append((b"x-should-retry", b"false"))
-    if retry_after_s is not None:
+    if retry_after_s is not None and math.isfinite(retry_after_s):
         pairs.append((b"retry-after-ms", str(math.ceil(retry_after_s * 1000)).encode()))
         pairs.append((b"retry-after", str(math.ceil(retry_after_s)).encode()))
     return pairs
+
+
+def _key_line(pairs: Pairs) -> bytes:
+    """Name the line that the key was read from, in the order of `keys.presented_key`."""
+    found = dict(pairs)
+    is_bearer = found.get(b"authorization", b"")[:7].lower() == b"bearer "
+    lines = (b"x-api-key", b"api-key", b"authorization")
+    return b"authorization" if is_bearer else next((n for n in lines if found.get(n)), b"")
 
 
 def _dropped(pairs: Pairs, always: frozenset[bytes]) -> frozenset[bytes]:

@@ -68,7 +68,7 @@ class KeyTable:
         self, hasher: KeyedHash, principals: Mapping[str, Principal] | None = None
     ) -> None:
         # A client asks many questions with one key; the memory is bounded, whatever is tried.
-        self._key_hash = lru_cache(8192)(partial(hasher.hash, KEY_KIND))
+        self._key_hashes = lru_cache(8192)(partial(hasher.hashes, KEY_KIND))
         self._principals = principals
 
     @classmethod
@@ -77,7 +77,8 @@ class KeyTable:
 
         Args:
             path: the file, one JSON object a line, or None to accept every key.
-            hasher: the keyed hash that the table was written with.
+            hasher: the keyed hash that the table was written with; rows written under one of its
+                previous keys are found too.
 
         Returns:
             The table.
@@ -116,10 +117,16 @@ class KeyTable:
         Returns:
             Whom it belongs to, or None when nobody has it.
         """
-        key_hash = self._key_hash(api_key)
+        hashes = self._key_hashes(api_key)
         if self._principals is None:
-            return Principal(f"key:{key_hash}", key_hash)
-        return self._principals.get(key_hash)
+            return Principal(f"key:{hashes[0]}", hashes[0])
+        found = self._principals.get(hashes[0])
+        if found is not None or len(hashes) == 1:
+            return found
+        # A row from before the last rotation; what is recorded of it is hashed under the new key.
+        rows = (self._principals.get(former) for former in hashes[1:])
+        found = next((row for row in rows if row is not None), None)
+        return None if found is None else found._replace(key_hash=hashes[0])
 
     def __len__(self) -> int:
         return len(self._principals or ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -41,9 +43,25 @@ class Learned(msgspec.Struct, frozen=True, kw_only=True):
         generation: of the verdict table afterwards.
         n_folded: exchanges folded by this learning (count), without those that the wall refused.
         campaigns: everything found, known before or not.
+        role: alone, holder (finds campaigns for all gateways that share) or follower (puts its
+            profiles up and leaves finding to the holder).
+        seconds: that this learning took.
+        lag_s: seconds from the end of the answer that waited longest to the end of this learning;
+            None without any, and in a simulation.
+        n_waiting: exchanges that were read and began after `at` (count).
+        n_accounts: profiles that were compared (count).
+        others: other gateways whose profiles were put together (count).
+        n_vetted_out: accounts of webs that the reference itself held, left out of it (count).
     """
 
     at: float
     generation: int
     n_folded: int
     campaigns: tuple[FoundCampaign, ...]
+    role: Literal["alone", "holder", "follower"] = "alone"
+    seconds: float = 0.0
+    lag_s: float | None = None
+    n_waiting: int = 0
+    n_accounts: int = 0
+    others: int = 0
+    n_vetted_out: int = 0

@@ -1,46 +1,46 @@
 """The learner: a second process that reads the journal, finds campaigns and writes verdicts.
 
 It is a process and not a thread because folding and finding hold the interpreter for seconds, and
-a gateway's slowest answers would pay for that. It starts from the journal's beginning, so a new
-one knows what the old one knew; profiles are mergeable, so a day is folded once.
+a gateway's slowest answers would pay for that. What it folds it keeps by day, so a new one knows
+what the old one knew and reads only the journal's tail.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import signal
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import sys
+import threading
+import time
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from stillwatch import __version__
-from stillwatch.detect import (
-    Campaign,
-    DetectConfig,
-    Findings,
-    Profiles,
-    find_campaigns,
-    fold,
-    merge,
-)
+from stillwatch.detect import DetectConfig, Profiles, find_campaigns, fold, merge, vet
 from stillwatch.errors import StillwatchError
 from stillwatch.guard.audit import AuditEvent, append_audit
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.learned import FoundCampaign, Learned
-from stillwatch.guard.naming import keep_names
-from stillwatch.guard.verdict import Board, CampaignVerdict, Verdict, VerdictTable
-from stillwatch.record.exchange import Exchange, to_batch
-from stillwatch.record.journal import Position, read_journal
+from stillwatch.guard.daybook import DayBook
+from stillwatch.guard.folding import DAY_S, Folded, RecordFolder
+from stillwatch.guard.judging import Judge
+from stillwatch.guard.learned import Learned
+from stillwatch.guard.verdict import VerdictTable
 from stillwatch.record.store import scan_store
-from stillwatch.trace.watermark import campaign_mark
 
-_BATCH: Final = 8192  # rows folded at once
-_REFUSALS: Final = frozenset({"throttle", "block"})
-_EVENT_ACCOUNTS: Final = 500  # accounts named in one line of the audit log
+if TYPE_CHECKING:
+    from stillwatch.guard.shared.learning import LearnerSharing
+
+#: Profiles that stay in memory between learnings (bytes); larger ones are read again, which takes
+#: a second or two each time.
+_RESTING_BYTES: Final = 64 * 2**20
+#: Between looks whether the gateway still lives, and how long a learning may outlive it.
+_LOOK_S, _OUTLIVES_S = 2.0, 60.0
 
 
 class Learner:
@@ -53,18 +53,32 @@ class Learner:
     def __init__(self, config: GuardConfig) -> None:
         self._config = config
         self._detect = DetectConfig(fdr=config.learner.fdr)
-        self._table = VerdictTable(config.verdict_path)
-        self._position: Position | None = None
-        self._waiting: list[Exchange] = []
-        self._profiles: Profiles = fold((), self._detect.fold)
+        self._sharing = _sharing(config, self._detect)
+        sharing = self._sharing
+        self._table = VerdictTable(config.verdict_path) if sharing is None else sharing.table
+        self._judge = Judge(config, self._table)
+        self._book = DayBook(config.profiles_path, self._detect.fold)
+        self._record = RecordFolder(
+            config.journal_path, self._book, fold=self._detect.fold, store=config.learner.store
+        )
         self._reference: Profiles | None = None
+        self._n_vetted_out = 0
+        self._oldest = 0
 
     def close(self) -> None:
-        """Close the verdict table."""
-        self._table.close()
+        """Make durable what was folded, and close the verdict table."""
+        try:
+            self._record.save(oldest=self._oldest)
+        finally:
+            if self._sharing is not None:
+                self._sharing.close()
+            else:
+                self._table.close()
 
     def learn(self, until: float) -> Learned:
         """Fold what began before a time, find campaigns and write their verdicts.
+
+        Among gateways that share, the one that holds the lease finds, in the profiles of all.
 
         Args:
             until: UTC epoch seconds; later exchanges wait for the next learning.
@@ -74,70 +88,83 @@ class Learner:
 
         Raises:
             RecordError: the journal, the reference, the verdict table or the audit log fails.
+            EnvironmentUnfitError: the disk is full, or the shared state is away.
         """
-        n_folded = self._fold(until)
-        findings = find_campaigns(self._profiles, self._load_reference(), self._detect)
-        return self._judge(findings, at=until, n_folded=n_folded)
+        began = time.monotonic()
+        self._oldest = int(until // DAY_S) - self._config.learner.window_days
+        folded = self._record.update(until, oldest=self._oldest)
+        try:
+            learned = self._find(until, folded)
+        finally:
+            self._rest()
+        lag_s = None
+        if folded.oldest_end is not None and not self._config.simulation:
+            lag_s = time.time() - folded.oldest_end
+        return msgspec.structs.replace(
+            learned,
+            seconds=time.monotonic() - began,
+            lag_s=lag_s,
+            n_waiting=self._record.n_waiting,
+            n_vetted_out=self._n_vetted_out,
+        )
 
-    def _fold(self, until: float) -> int:
-        # One rotten line must not end all learning; the journal's own check reports it.
-        lines = read_journal(self._config.journal_path, after=self._position, on_damage="skip")
-        for position, exchange in lines:
-            self._position = position
-            self._waiting.append(exchange)
-        ready = [exchange for exchange in self._waiting if exchange.started_at < until]
-        # Answers end in any order; what is learned must not depend on it.
-        ready.sort(key=lambda exchange: (exchange.started_at, exchange.exchange_id))
-        self._waiting = [exchange for exchange in self._waiting if exchange.started_at >= until]
-        # What the wall refused is asked again, by whoever: the wall's doing, not the askers' habit,
-        # and it would make a web look like people who repeat each other.
-        ready = [exchange for exchange in ready if exchange.action not in _REFUSALS]
-        day = fold(_batches(ready), self._detect.fold)
-        self._profiles = merge(self._profiles, day, self._detect.fold)
-        return len(ready)
+    def _find(self, until: float, folded: Folded) -> Learned:
+        if self._sharing is None:
+            return self._found(self._book.whole(self._oldest), until, n_folded=folded.n_exchanges)
+        shared = self._sharing.put_together(self._book, folded.days, now=until)
+        if shared.others is None:
+            return Learned(
+                at=until, generation=self._table.generation(), n_folded=folded.n_exchanges,
+                campaigns=(), role="follower",
+            )  # fmt: skip
+        mine = self._book.whole(self._oldest)
+        every = merge(mine, shared.others.profiles, self._detect.fold)
+        learned = self._found(every, until, n_folded=folded.n_exchanges)
+        others = len(shared.others.gateways)
+        return msgspec.structs.replace(learned, role="holder", others=others)
 
-    def _load_reference(self) -> Profiles | None:
+    def _found(self, profiles: Profiles, until: float, *, n_folded: int) -> Learned:
+        findings = find_campaigns(profiles, self._calibration(profiles, until), self._detect)
+        learned = self._judge.judge(findings, at=until, n_folded=n_folded)
+        return msgspec.structs.replace(learned, n_accounts=profiles.n_accounts)
+
+    def _calibration(self, profiles: Profiles, at: float) -> Profiles | None:
+        """Give the honest traffic: the reference, and whoever was accused and is honest."""
         path = self._config.learner.reference
-        if self._reference is None and path is not None:
-            self._reference = fold(scan_store(path), self._detect.fold)
-        return self._reference
+        if path is None:
+            return None
+        if self._reference is None:
+            self._reference = self._vetted(path, at)
+        honest = self._table.false_positives()
+        if not honest:
+            return self._reference
+        names = pa.array(sorted(honest), profiles.accounts.type)
+        chosen = pc.is_in(profiles.accounts, value_set=names).to_numpy(zero_copy_only=False)
+        return merge(self._reference, profiles.select(chosen), self._detect.fold)
 
-    def _judge(self, findings: Findings, *, at: float, n_folded: int) -> Learned:
-        board = self._table.load()
-        cleared = self._table.cleared(at)
-        groups = [frozenset(campaign.accounts) - cleared for campaign in findings.campaigns]
-        names = keep_names(
-            groups,
-            board.members(),
-            proposed=[campaign.campaign_id for campaign in findings.campaigns],
-        )
-        found = [
-            _describe(campaign, name, board=board, accounts=group, at=at)
-            for campaign, name, group in zip(findings.campaigns, names, groups, strict=True)
-            if group
-        ]
-        verdicts = [v for campaign in found for v in self._verdicts(campaign, board, at)]
-        generation = self._table.write(verdicts) if verdicts else board.generation
-        append_audit(self._config.audit_path, _events(found, at=at, generation=generation))
-        return Learned(at=at, generation=generation, n_folded=n_folded, campaigns=tuple(found))
+    def _vetted(self, path: Path, at: float) -> Profiles:
+        """Fold the reference and leave out whatever web it holds, which would hide its like."""
+        vetted = vet(fold(scan_store(path), self._detect.fold), self._detect)
+        self._n_vetted_out = sum(len(web.accounts) for web in vetted.webs)
+        if vetted.webs:
+            detail = {"webs": len(vetted.webs), "accounts": self._n_vetted_out}
+            append_audit(self._config.audit_path, [AuditEvent("reference-vetted", at, detail)])
+        return vetted.profiles
 
-    def _verdicts(self, found: FoundCampaign, board: Board, at: float) -> Iterator[Verdict]:
-        master_key = self._config.secrets.mark_master_key
-        mark = campaign_mark(master_key, found.campaign_id) if master_key else None
-        before = board.campaigns().get(found.campaign_id)
-        verdict = CampaignVerdict(
-            campaign_id=found.campaign_id,
-            since=before.since if before else at,
-            renewed_at=at,
-            p_value=found.p_value,
-            mark_key_id=mark.key_id if mark else None,
-            summary="; ".join(found.evidence[:3]),
-        )
-        expires_at = at + self._config.learner.verdict_ttl_s
-        for account in found.accounts:
-            known = board.verdicts.get(account)
-            named_at = known.named_at if known else at
-            yield Verdict(account, verdict, named_at, expires_at)
+    def _rest(self) -> None:
+        self._book.rest(most_bytes=_RESTING_BYTES)
+        pa.default_memory_pool().release_unused()
+        # What was freed lies in the C library's own store: half of what a learning took.
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _sharing(config: GuardConfig, detect: DetectConfig) -> LearnerSharing | None:
+    if config.shared.url is None:
+        return None
+    from stillwatch.guard.shared.learning import LearnerSharing  # needs the package redis
+
+    return LearnerSharing(config, detect.fold)
 
 
 def learner_main(pipe: Connection, config: GuardConfig) -> None:
@@ -150,6 +177,7 @@ def learner_main(pipe: Connection, config: GuardConfig) -> None:
     """
     # Ctrl-C goes to the whole group: the gateway stops us in order by closing the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_outlive, name="outlive", daemon=True).start()
     learner: Learner | None = None
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError), pipe:
         while True:
@@ -164,41 +192,16 @@ def learner_main(pipe: Connection, config: GuardConfig) -> None:
         learner.close()
 
 
-def _batches(exchanges: Sequence[Exchange]) -> Iterator[pa.RecordBatch]:
-    rows = iter(exchanges)
-    while chunk := list(islice(rows, _BATCH)):
-        yield to_batch(chunk)
+def main() -> None:
+    """Run as the gateway's child, with the pipe's number as argument; the pipe gives the rest."""
+    pipe = Connection(int(sys.argv[1]))
+    learner_main(pipe, pipe.recv())
 
 
-def _describe(
-    campaign: Campaign, name: str, *, board: Board, accounts: frozenset[str], at: float
-) -> FoundCampaign:
-    return FoundCampaign(
-        campaign_id=name,
-        accounts=tuple(sorted(accounts)),
-        new_accounts=tuple(sorted(a for a in accounts if board.verdict(a, at) is None)),
-        p_value=campaign.p_value,
-        e_value=campaign.e_value,
-        exchanges=campaign.exchanges,
-        output_tokens=campaign.output_tokens,
-        first_seen=campaign.first_seen,
-        last_seen=campaign.last_seen,
-        evidence=tuple(evidence.text for evidence in campaign.evidence),
-    )
-
-
-def _events(found: Sequence[FoundCampaign], *, at: float, generation: int) -> Iterator[AuditEvent]:
-    for campaign in found:
-        for start in range(0, len(campaign.new_accounts), _EVENT_ACCOUNTS):
-            yield AuditEvent("named", at, {
-                "campaign_id": campaign.campaign_id,
-                "accounts": list(campaign.new_accounts[start : start + _EVENT_ACCOUNTS]),
-                "p_value": campaign.p_value,
-                "evidence": list(campaign.evidence[:3]),
-            })  # fmt: skip
-    yield AuditEvent("learned", at, {
-        "campaigns": [campaign.campaign_id for campaign in found],
-        "n_accounts": sum(len(campaign.accounts) for campaign in found),
-        "generation": generation,
-        "version": __version__,
-    })  # fmt: skip
+def _outlive() -> None:
+    """End a learning that is stuck when nobody is left to notice."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    time.sleep(_OUTLIVES_S)
+    os._exit(1)

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
-import aiohttp
 from multidict import CIMultiDict
-from starlette.types import Receive, Send
+from starlette.types import Receive, Scope, Send
 
 from stillwatch.guard.headers import Pairs, is_event_stream, to_client
-from stillwatch.guard.upstream import Upstream, UpstreamError
+from stillwatch.guard.upstream import Upstream, UpstreamError, UpstreamResponse
 
 #: Answers up to this size (bytes) that say their length leave in one piece with their head.
-_WHOLE_BYTES = 256 * 1024
+_WHOLE_BYTES: Final = 256 * 1024
 #: Their content-length, if any, speaks of a body that does not come.
-_BODILESS = frozenset({204, 304})
-CLIENT_GONE = "client_gone"
+_BODILESS: Final = frozenset({204, 304})
+CLIENT_GONE: Final = "client_gone"
+#: A server's offer to say that the client is gone: call it with what shall be called then, or None.
+Watch = Callable[[Callable[[], None] | None], None]
+_WATCH: Final = "stillwatch.gone"
 
 
 @dataclass(slots=True)
@@ -53,10 +56,12 @@ class Relayed:
         pairs: the model server's header lines, names in lower case.
         chunks: copy of the answer's bytes, up to the limit.
         is_cut: the copy is shorter than the answer.
-        is_whole: the client got the answer to its end.
+        is_whole: the client got the answer to its end, or is about to.
+        is_recorded: it was handed to `before_end`.
         error: client_gone, or the code of the model server's failure; None when all went well.
         failure: the model server's failure while nothing was sent yet, to be told to the client.
         first_s: seconds to the first byte sent.
+        upstream_s: seconds to the last byte that the model server sent.
         whole_s: seconds to the last byte sent.
     """
 
@@ -65,9 +70,11 @@ class Relayed:
     chunks: list[bytes] = field(default_factory=list)
     is_cut: bool = False
     is_whole: bool = False
+    is_recorded: bool = False
     error: str | None = None
     failure: UpstreamError | None = None
     first_s: float = 0.0
+    upstream_s: float = 0.0
     whole_s: float = 0.0
 
     @property
@@ -80,6 +87,19 @@ class Relayed:
         return next((v.decode("latin-1") for n, v in self.pairs if n == name), None)
 
 
+def watch_of(scope: Scope) -> Watch | None:
+    """Find the server's own offer to say when a client is gone.
+
+    Args:
+        scope: ASGI's.
+
+    Returns:
+        The offer, or None: then the relay listens to `receive`, which costs a task.
+    """
+    watch: Watch | None = scope.get("extensions", {}).get(_WATCH)
+    return watch
+
+
 class Relay:
     """Relays one exchange.
 
@@ -87,18 +107,32 @@ class Relay:
         receive: ASGI's, at the end of the client's body.
         send: ASGI's.
         keep_bytes: how much of the answer is copied.
+        watch: as of `watch_of`.
+        before_end: awaited when the whole answer has come and before the client gets its end: what
+            was acknowledged is on record then.
 
     Attributes:
         result: what has come of it so far.
     """
 
-    def __init__(self, receive: Receive, send: Send, *, keep_bytes: int) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        keep_bytes: int,
+        watch: Watch | None = None,
+        before_end: Callable[[Relayed], Awaitable[None]] | None = None,
+    ) -> None:
         self._receive = receive
         self._send = send
         self._room = keep_bytes
+        self._watch = watch
+        self._before_end = before_end
         self._began = time.perf_counter()
         self.result = Relayed()
-        self._is_gone = False
+        self._is_gone = self._is_started = False
+        self._task: asyncio.Task[object] | None = None
 
     async def run(self, upstream: Upstream, outgoing: Outgoing) -> Relayed:
         """Ask the model server and answer the client.
@@ -111,15 +145,18 @@ class Relay:
             What came of it. With `failure` set the client has got nothing yet.
         """
         result = self.result
-        task = asyncio.current_task()
+        task = self._task = asyncio.current_task()
         assert task is not None, "runs in a task"
-        watcher = asyncio.create_task(self._watch(task, outgoing.body_read))
+        watcher: asyncio.Task[None] | None = None
+        if self._watch is not None:
+            self._watch(self._client_left)
+        else:
+            watcher = asyncio.create_task(self._listen(outgoing.body_read))
         try:
             async with upstream.open(
                 outgoing.method, outgoing.target, headers=outgoing.headers, body=outgoing.body
             ) as response:
                 last = await self._answer(response)
-            # Out here no await stands between the answer's end and the caller's next step.
             await self._end(last)
         except asyncio.CancelledError:
             # Ours means the client left; another's (shutdown) goes on its way.
@@ -131,30 +168,38 @@ class Relay:
             if result.status == 0:
                 result.failure = error
         finally:
-            watcher.cancel()
-        result.whole_s = time.perf_counter() - self._began
+            if self._watch is not None:
+                self._watch(None)
+            if watcher is not None:
+                watcher.cancel()
+        if not result.is_whole:
+            result.whole_s = time.perf_counter() - self._began
         return result
 
-    async def _watch(self, task: asyncio.Task[object], body_read: asyncio.Event | None) -> None:
+    async def _listen(self, body_read: asyncio.Event | None) -> None:
         if body_read is not None:
             await body_read.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self.result.is_whole:
-            self._is_gone = True
-            task.cancel()
+        self._client_left()
 
-    async def _answer(self, response: aiohttp.ClientResponse) -> bytes:
+    def _client_left(self) -> None:
+        if not self.result.is_whole and not self._is_gone and self._task is not None:
+            self._is_gone = True
+            self._task.cancel()
+
+    async def _answer(self, response: UpstreamResponse) -> bytes:
+        """Hand on what comes, but for the last piece, which must wait for the record."""
         result = self.result
-        result.pairs = [(name.lower(), value) for name, value in response.raw_headers]
+        result.pairs = response.pairs
         length = response.content_length
         if length is not None and length <= _WHOLE_BYTES and not result.is_streamed:
             body = await response.read()
-            await self._start(response.status)
+            result.status = response.status
             self._keep(body)
             return body
         await self._start(response.status)
-        async for chunk in response.content.iter_any():
+        while chunk := await response.piece():
             if not result.first_s:
                 result.first_s = time.perf_counter() - self._began
             # What was handed to the socket is what was given out, even if the client leaves now.
@@ -168,13 +213,21 @@ class Relay:
         headers = to_client(result.pairs)
         if status in _BODILESS:
             headers = [pair for pair in headers if pair[0] != b"content-length"]
+        self._is_started = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _end(self, body: bytes) -> None:
+        result = self.result
         # Set before sending: the server reports every ended reply as a disconnect.
-        self.result.is_whole = True
-        if not self.result.first_s:
-            self.result.first_s = time.perf_counter() - self._began
+        result.is_whole = True
+        result.upstream_s = result.whole_s = time.perf_counter() - self._began
+        if not result.first_s:
+            result.first_s = result.whole_s
+        if self._before_end is not None:
+            result.is_recorded = True
+            await self._before_end(result)
+        if not self._is_started:
+            await self._start(result.status)
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     def _keep(self, chunk: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from starlette.types import Receive, Send
 
 from stillwatch.guard.headers import Pairs, error_headers
-from stillwatch.wire.chat import encode_error
+from stillwatch.guard.wires import CHAT, Wire
 
 
 class Refusal(NamedTuple):
@@ -65,18 +65,22 @@ async def read_body(receive: Receive, *, limit: int) -> bytes | None:
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def refuse(send: Send, refusal: Refusal, *, request_id: str | None = None) -> None:
+async def refuse(
+    send: Send, refusal: Refusal, *, request_id: str | None = None, wire: Wire = CHAT
+) -> None:
     """Send a refusal.
 
     Args:
         send: ASGI's.
         refusal: what to say.
         request_id: the exchange's id, for the person who asks about it, or None.
+        wire: in whose shape.
     """
-    body = encode_error(refusal.status, refusal.message, code=refusal.code)
+    status, message = refusal.status, refusal.message
+    body = wire.refusal(status, message, code=refusal.code, request_id=request_id)
     headers = error_headers(body, retry_after_s=refusal.retry_after_s, final=refusal.final)
     if request_id is not None:
-        headers.append((b"x-request-id", request_id.encode("latin-1", "replace")))
+        headers.append((wire.id_header, request_id.encode("latin-1", "replace")))
     await reply(send, refusal.status, headers, body=body)
 
 

@@ -5,31 +5,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from stillwatch.errors import EnvironmentUnfitError, StillwatchError
-from stillwatch.guard.audit import AuditEvent, append_audit
+from stillwatch.guard.admin.gate import Sessions
+from stillwatch.guard.admin.traffic import Traffic
+from stillwatch.guard.batch.desk import Desk
+from stillwatch.guard.batch.sweep import sweep_always
+from stillwatch.guard.board_keeper import BoardKeeper
+from stillwatch.guard.books import Books
+from stillwatch.guard.callers import Callers
+from stillwatch.guard.challenge import Challenges, Nonces, TableNonces
 from stillwatch.guard.clock import Clock, SimulatedClock, WallClock
 from stillwatch.guard.config import GuardConfig
+from stillwatch.guard.deeds import Deeds
 from stillwatch.guard.keys import KeyTable
 from stillwatch.guard.ladder import TokenBuckets
 from stillwatch.guard.learned import Learned
-from stillwatch.guard.link import LearnerLink
+from stillwatch.guard.link import LearnerLink, LearnerStuckError
 from stillwatch.guard.metrics import Metrics
+from stillwatch.guard.owners import Owners, OwnerTable
 from stillwatch.guard.policy.live import LivePolicy, Settings
-from stillwatch.guard.recorder import Recorder
+from stillwatch.guard.recorder import Recorder, Recording
+from stillwatch.guard.telemetry import open_telemetry
+from stillwatch.guard.tls import upstream_tls
+from stillwatch.guard.unfinished import Unfinished
 from stillwatch.guard.upstream import Upstream
-from stillwatch.guard.verdict import Board, VerdictTable
+from stillwatch.guard.verdict import VerdictTable
 from stillwatch.record.journal import Journal
 from stillwatch.record.privacy import KeyedHash
+
+if TYPE_CHECKING:
+    from stillwatch.guard.shared.gateway import GatewaySharing
 
 _LAST_WORDS_S: Final = 2.0
 _log = logging.getLogger("stillwatch.guard")
 
 
-class GuardState:
+class GuardState(BoardKeeper):
     """Everything between the routes and the disk; an async context manager.
 
     Args:
@@ -39,32 +55,52 @@ class GuardState:
         config: as given.
         clock: the wall's or the simulation's.
         keys: who has which key.
+        callers: reads what a request tells of its sender.
         metrics: counters.
         buckets: the campaigns' token buckets.
-        table: the verdict table.
-        board: the snapshot that decisions are taken from.
         recorder: writes exchanges.
         upstream: the way to the model server.
         link: the way to the learner.
         policy: the rules, or None without.
+        owners: whose stored answers are.
+        traffic: what passed of late.
+        sessions: the admin's logins.
+        deeds: what the wall began to do, for the audit log.
+        challenges: takes the tokens of verified accounts.
+        nonces: remembers which tokens were used.
+        shared: what this gateway has in common with others, or None.
+        batches: what is known of files and batches.
+        unfinished: what is still to be recorded; `follow` is its.
     """
 
-    table: VerdictTable
-    board: Board
     recorder: Recorder
+    owners: Owners
 
     def __init__(self, config: GuardConfig) -> None:
+        super().__init__()
         self.config = config
         self.clock: Clock = SimulatedClock() if config.simulation else WallClock()
-        self._hasher = KeyedHash(config.secrets.hash_key)
+        self._hasher = config.secrets.hasher
         self.keys = KeyTable.load(config.keys, self._hasher)
+        self.callers = Callers(self._hasher)
         self.metrics = Metrics()
         self.buckets = TokenBuckets()
-        self.upstream = Upstream(config.upstream, limits=config.limits)
+        tls = upstream_tls(config.tls) if config.upstream.startswith("https:") else None
+        self.upstream = Upstream(config.upstream, limits=config.limits, tls=tls)
         self.link = LearnerLink(config)
         self.policy = _policy(config, self._hasher, self.metrics)
-        self._reading = asyncio.Lock()
-        self._asking: set[asyncio.Task[object]] = set()
+        self.traffic = Traffic()
+        self.sessions = Sessions(config.admin)
+        self.books = Books(config, clock=self.clock, metrics=self.metrics)
+        self.deeds = Deeds()
+        self.challenges = Challenges(self)
+        self.nonces: Nonces = TableNonces(self)
+        self.shared: GatewaySharing | None = None
+        self.batches = Desk(config.state)
+        self.reloading = asyncio.Lock()
+        self.reread: Callable[[], GuardConfig] | None = None
+        self.unfinished = Unfinished()
+        self.follow = self.unfinished.follow
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -79,18 +115,51 @@ class GuardState:
         _make_folder(self.config)
         journal = self._stack.enter_context(Journal.open(self.config.journal_path))
         self.recorder = Recorder(
-            journal, hasher=self._hasher, clock=self.clock, metrics=self.metrics
+            journal,
+            Recording(
+                self._hasher,
+                self.clock,
+                self.metrics,
+                self.config.record,
+                self.config.limits.record_queue_bytes,
+            ),
         )
         if self.policy is not None:
             self.recorder.given_out = self.policy.answered
-        self.table = VerdictTable(self.config.verdict_path)
-        self._stack.callback(self.table.close)
-        self.board = self.table.load()
+        self.recorder.noticed = self.traffic.note
+        self.table = await self._open_table()
+        await self.audit_running("started")
+        await self._take(self.table.load())
+        self.owners = OwnerTable(
+            self.config.owners_path, self.config.responses, metrics=self.metrics
+        )
+        if self.shared is not None:
+            self.owners = self.shared.share_owners(self.owners)
+        self._stack.push_async_callback(self.owners.close)
         await self._stack.enter_async_context(self.upstream)
+        await self._stack.enter_async_context(self.batches)
+        self._stack.push_async_callback(_end, asyncio.create_task(sweep_always(self)))
         self._stack.callback(self.link.stop)
         await asyncio.to_thread(self.link.start)
+        if self.config.otel.endpoint is not None:
+            telemetry = open_telemetry(self)
+            self._stack.push_async_callback(telemetry.close)
+            self._stack.push_async_callback(_end, asyncio.create_task(telemetry.run()))
         for endless in (self._follow_table(), self._follow_policy(), self._learn_on_time()):
             self._stack.push_async_callback(_end, asyncio.create_task(endless))
+
+    async def _open_table(self) -> VerdictTable:
+        if self.config.shared.url is None:
+            table = VerdictTable(self.config.verdict_path)
+            self._stack.callback(table.close)
+            return table
+        from stillwatch.guard.shared.gateway import GatewaySharing  # needs the package redis
+
+        sharing = GatewaySharing(self.config, self.metrics)
+        self.shared = await self._stack.enter_async_context(sharing)
+        sharing.share_buckets(self.buckets)
+        self.nonces = sharing.share_nonces(self.nonces)
+        return sharing.table
 
     async def __aexit__(
         self,
@@ -98,22 +167,10 @@ class GuardState:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._asking:
-            # Cut off by the end of the server; what they had given out is still recorded.
-            await asyncio.wait(self._asking, timeout=_LAST_WORDS_S)
+        await self.unfinished.end(_LAST_WORDS_S)
         await self.recorder.flush()
         await self._write_trail(whole=True)
         await self._stack.aclose()
-
-    def follow(self, task: asyncio.Task[object] | None) -> None:
-        """Remember the task of a question, whose record must be written before the journal closes.
-
-        Args:
-            task: the one that serves it.
-        """
-        if task is not None:
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
 
     async def learn(self, until: float) -> Learned:
         """Learn from every exchange answered so far, and decide by what was found from now on.
@@ -130,29 +187,15 @@ class GuardState:
         await self.recorder.flush()
         try:
             learned = await self.link.learn(until)
+        except LearnerStuckError:
+            self.metrics.count("learnings", result="stuck")
+            raise
         except StillwatchError:
             self.metrics.count("learnings", result="failed")
             raise
         self.metrics.count("learnings", result="done")
         await self.reload()
         return learned
-
-    async def reload(self) -> None:
-        """Take a new snapshot of the verdict table if it has changed."""
-        async with self._reading:
-            if await asyncio.to_thread(self.table.generation) != self.board.generation:
-                self.board = await asyncio.to_thread(self.table.load)
-
-    async def clear(self, account: str, *, until: float) -> None:
-        """Lift the verdict on an account.
-
-        Args:
-            account: the account.
-            until: UTC epoch seconds up to which it is not named again.
-        """
-        async with self._reading:
-            await asyncio.to_thread(self.table.clear, account, until=until)
-            self.board = await asyncio.to_thread(self.table.load)
 
     async def _follow_table(self) -> None:
         while True:
@@ -161,30 +204,26 @@ class GuardState:
                 await self.reload()
             except StillwatchError as error:
                 _log.error("verdicts stay as they were: %s", error)
+            await self._write_trail()
 
     async def reload_policy(self) -> None:
         """Take over changed files of the policy; a refused one changes nothing."""
         if self.policy is not None:
-            await self._audit(await self.policy.reload(self.clock.now()))
+            for event in await self.policy.reload(self.clock.now()):
+                if event.kind == "policy-loaded":
+                    await self.audit_running(event.kind)
+                else:
+                    await self.books.note([event])
 
     async def _follow_policy(self) -> None:
         while self.policy is not None:
             await asyncio.sleep(self.config.limits.reload_s)
             await self.reload_policy()
-            await self._write_trail()
 
     async def _write_trail(self, *, whole: bool = False) -> None:
+        await self.books.note(self.deeds.take())
         if self.policy is not None:
-            await self._audit(self.policy.trail.take(self.clock.now(), whole=whole))
-
-    async def _audit(self, events: list[AuditEvent]) -> None:
-        if not events:
-            return
-        try:
-            await asyncio.to_thread(append_audit, self.config.audit_path, events)
-        except StillwatchError as error:
-            self.metrics.count("record_failures", len(events))
-            _log.error("the audit log cannot be written, serving on without: %s", error)
+            await self.books.note(self.policy.trail.take(self.clock.now(), whole=whole))
 
     async def _learn_on_time(self) -> None:
         every_s = self.config.learner.every_s
@@ -202,7 +241,9 @@ def _policy(config: GuardConfig, hasher: KeyedHash, metrics: Metrics) -> LivePol
     if config.policy is None:
         return None
     key = config.secrets.mark_master_key
-    return LivePolicy(Settings(config.policy, config.accounts, hasher, key), metrics)
+    can_challenge = bool(config.challenge.url)
+    settings = Settings(config.policy, config.accounts, hasher, key, can_challenge)
+    return LivePolicy(settings, metrics)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -7,28 +7,11 @@ table's generation number moves.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
 
-from stillwatch.errors import RecordError
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS meta (
-  only INTEGER PRIMARY KEY CHECK (only = 1), generation INTEGER NOT NULL);
-INSERT OR IGNORE INTO meta VALUES (1, 0);
-CREATE TABLE IF NOT EXISTS campaigns (
-  campaign_id TEXT PRIMARY KEY, since REAL NOT NULL, renewed_at REAL NOT NULL,
-  p_value REAL, mark_key_id TEXT, summary TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS members (
-  account TEXT PRIMARY KEY, campaign_id TEXT NOT NULL,
-  named_at REAL NOT NULL, expires_at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS cleared (account TEXT PRIMARY KEY, until REAL NOT NULL);
-"""
+from stillwatch.guard.orders import Clearance, Order, OrderTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +33,17 @@ class CampaignVerdict:
     p_value: float | None = None
     mark_key_id: str | None = None
     summary: str = ""
+
+    def age_s(self, now: float) -> float:
+        """Tell how long it has been named.
+
+        Args:
+            now: UTC epoch seconds.
+
+        Returns:
+            Seconds; 0 under a clock that was set back, which must set nobody free.
+        """
+        return max(0.0, now - self.since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +70,14 @@ class Board:
     Attributes:
         generation: the table's generation number when it was read.
         verdicts: account -> verdict; lapsed ones are still here and judged by their time.
+        orders: campaign id -> what people ordered about it; ended ones are still here.
+        clearances: account -> until when it has shown who it is; ended ones are still here.
     """
 
     generation: int = 0
     verdicts: Mapping[str, Verdict] = field(default_factory=lambda: MappingProxyType({}))
+    orders: Mapping[str, tuple[Order, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    clearances: Mapping[str, Clearance] = field(default_factory=lambda: MappingProxyType({}))
 
     def verdict(self, account: str, now: float) -> Verdict | None:
         """Look up what is held against an account.
@@ -93,6 +91,51 @@ class Board:
         """
         found = self.verdicts.get(account)
         return found if found is not None and now < found.expires_at else None
+
+    def is_verified(self, account: str, now: float) -> bool:
+        """Say whether an account has shown who it is.
+
+        Args:
+            account: the account.
+            now: UTC epoch seconds.
+
+        Returns:
+            True while its clearance lasts.
+        """
+        found = self.clearances.get(account)
+        return found is not None and now < found.until
+
+    def n_verified(self, campaign_id: str, now: float) -> tuple[int, int]:
+        """Count the accounts of a campaign.
+
+        Args:
+            campaign_id: which.
+            now: UTC epoch seconds.
+
+        Returns:
+            Those that have shown who they are, and all whose verdict holds (counts).
+        """
+        members = [
+            account
+            for account, verdict in self.verdicts.items()
+            if verdict.campaign.campaign_id == campaign_id and now < verdict.expires_at
+        ]
+        return sum(self.is_verified(account, now) for account in members), len(members)
+
+    def with_clearance(self, clearance: Clearance, *, generation: int) -> Board | None:
+        """Add a clearance without reading the table again.
+
+        Args:
+            clearance: as it was written.
+            generation: of the table afterwards.
+
+        Returns:
+            The new snapshot; None when something else was written meanwhile.
+        """
+        if generation != self.generation + 1:
+            return None
+        clearances = MappingProxyType({**self.clearances, clearance.account: clearance})
+        return replace(self, generation=generation, clearances=clearances)
 
     def campaigns(self) -> dict[str, CampaignVerdict]:
         """List the campaigns that have accounts.
@@ -115,43 +158,8 @@ class Board:
         return {campaign_id: frozenset(accounts) for campaign_id, accounts in groups.items()}
 
 
-class VerdictTable:
-    """The table on disk.
-
-    Args:
-        path: the SQLite file; its folder must exist.
-
-    Raises:
-        RecordError: the file cannot be opened as a verdict table.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with self._translated("opened"):
-            # The gateway reads it from worker threads, one at a time.
-            self._db = sqlite3.connect(
-                path, timeout=10.0, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def generation(self) -> int:
-        """Read the generation number, which every change raises by one.
-
-        Returns:
-            0 for a new table.
-
-        Raises:
-            RecordError: the file cannot be read.
-        """
-        with self._translated("read"):
-            row = self._db.execute("SELECT generation FROM meta").fetchone()
-        return int(row[0])
+class VerdictTable(OrderTable):
+    """The table on disk: verdicts, and what `OrderTable` holds."""
 
     def load(self) -> Board:
         """Read everything at one moment.
@@ -183,7 +191,12 @@ class VerdictTable:
                 "SELECT account, campaign_id, named_at, expires_at FROM members ORDER BY account"
             )
         }
-        return Board(self.generation(), MappingProxyType(verdicts))
+        return Board(
+            self._generation(),
+            MappingProxyType(verdicts),
+            MappingProxyType(self._orders()),
+            MappingProxyType(self._clearances()),
+        )
 
     def write(self, verdicts: Iterable[Verdict]) -> int:
         """Add or renew verdicts, all or none.
@@ -253,29 +266,54 @@ class VerdictTable:
         Raises:
             RecordError: the file cannot be read.
         """
-        with self._translated("read"):
-            rows = self._db.execute("SELECT account FROM cleared WHERE until > ?", (now,))
-            return frozenset(account for (account,) in rows)
+        rows = self._rows("SELECT account FROM cleared WHERE until > ?", (now,))
+        return frozenset(account for (account,) in rows)
 
-    def _change(self, steps: list[tuple[str, list[tuple[object, ...]]]]) -> int:
-        with self._translated("written"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for statement, rows in steps:
-                    self._db.executemany(statement, rows)
-                self._db.execute("UPDATE meta SET generation = generation + 1")
-                generation = self.generation()
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-        return generation
+    def leave(self, campaign_id: str) -> int:
+        """End the verdicts on a campaign; found again, it begins anew.
 
-    @contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            message = f"{self._path}: the verdict table cannot be {verb}: {error}"
-            hint = "check the disk, and that the file is a verdict table"
-            raise RecordError(message, hint=hint) from error
+        Args:
+            campaign_id: which; its orders stay, approvals go.
+
+        Returns:
+            The new generation number.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        approvals = "DELETE FROM campaign_orders WHERE campaign_id = ? AND kind = 'approve'"
+        return self._change([
+            ("DELETE FROM members WHERE campaign_id = ?", [(campaign_id,)]),
+            ("DELETE FROM campaigns WHERE campaign_id = ?", [(campaign_id,)]),
+            (approvals, [(campaign_id,)]),
+        ])
+
+    def recalled(self, name: str) -> str:
+        """Read what a learner has noted for the next learning.
+
+        Args:
+            name: of the note.
+
+        Returns:
+            Its text; "" when there is none.
+
+        Raises:
+            RecordError: the file cannot be read.
+        """
+        rows = self._rows("SELECT value FROM memory WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else ""
+
+    def remember(self, name: str, value: str) -> int:
+        """Note something for the next learning.
+
+        Args:
+            name: of the note.
+            value: its text.
+
+        Returns:
+            The new generation number.
+
+        Raises:
+            RecordError: the file cannot be written.
+        """
+        return self._change([("INSERT OR REPLACE INTO memory VALUES (?, ?)", [(name, value)])])

@@ -42,7 +42,7 @@ class Recovery(NamedTuple):
 
 
 class SegmentFile:
-    """The one segment that is open for appending; used by one thread at a time.
+    """The one segment that is open for appending; used by one thread at a time, but for `sync`.
 
     Args:
         folder: the journal; made if absent.
@@ -74,43 +74,88 @@ class SegmentFile:
             self.close()
             raise
 
-    def write(self, lines: Sequence[bytes]) -> None:
-        """Append and sync. After a failed write the file is as it was before.
-
-        After a failed sync nothing more is accepted: the system may have dropped the very pages
-        that it failed on, so another try could succeed without them.
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Hand lines to the system, which keeps them when this process is killed.
 
         Args:
             lines: whole lines; none does nothing.
 
         Raises:
-            EnvironmentUnfitError: the disk is full or not writable.
+            EnvironmentUnfitError: the disk is full or not writable; the file is as it was before.
             RecordError: the disk failed, now or at an earlier sync.
         """
         if self._broken is not None:
             raise self._broken
         if not lines:
             return
+        data = b"".join(lines)
         with self._tail:  # an erasure must not look at lines that may be cut off again
-            self._write(b"".join(lines))
+            if self._is_over(len(data)):
+                self._next_segment()
+            self._append(data)
         for line in lines:
             self._hash.update(line)
 
-    def _write(self, data: bytes) -> None:
-        path = segment_path(self._folder, self._number)
+    def append_now(self, line: bytes) -> bool:
+        """Hand one line to the system, unless anything would have to be waited for.
+
+        Args:
+            line: a whole line.
+
+        Returns:
+            False, and nothing done, when a new segment is due or an erasure holds the end.
+
+        Raises:
+            EnvironmentUnfitError: as of `append`.
+            RecordError: as of `append`.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if self._is_over(len(line)) or not self._tail.try_enter():
+            return False
         try:
-            if self._size + len(data) > self._limit and self._size > _LONGEST_HEAD:
-                self._begin(self._number + 1, previous=self._hash.hexdigest())
-                path = segment_path(self._folder, self._number)
-            _write_all(self._handle, data)
-        except OSError as error:
-            self._cut()
-            raise from_os_error(error, path=path, doing="append") from error
+            self._append(line)
+        finally:
+            self._tail.__exit__()
+        self._hash.update(line)
+        return True
+
+    def sync(self) -> None:
+        """Bring to the disk what was appended. May run beside `append_now` of another thread.
+
+        After a failed sync nothing more is accepted: the system may have dropped the very pages
+        that it failed on, so another try could succeed without them.
+
+        Raises:
+            RecordError: the disk failed.
+        """
+        if self._broken is not None:
+            raise self._broken
         try:
             os.fdatasync(self._handle)
         except OSError as error:
+            path = segment_path(self._folder, self._number)
             self._broken = from_os_error(error, path=path, doing="sync")
             raise self._broken from error
+
+    def _is_over(self, n_bytes: int) -> bool:
+        return self._size + n_bytes > self._limit and self._size > _LONGEST_HEAD
+
+    def _next_segment(self) -> None:
+        self.sync()  # nothing syncs the old one once it is closed
+        try:
+            self._begin(self._number + 1, previous=self._hash.hexdigest())
+        except OSError as error:
+            path = segment_path(self._folder, self._number)
+            raise from_os_error(error, path=path, doing="append") from error
+
+    def _append(self, data: bytes) -> None:
+        try:
+            _write_all(self._handle, data)
+        except OSError as error:
+            self._cut()
+            path = segment_path(self._folder, self._number)
+            raise from_os_error(error, path=path, doing="append") from error
         self._size += len(data)
 
     def close(self) -> None:

@@ -63,6 +63,18 @@ class TailLock:
         fcntl.flock(self._handle, fcntl.LOCK_EX)
         return self
 
+    def try_enter(self) -> bool:
+        """Take the lock without waiting.
+
+        Returns:
+            False when another holds it; when True, `__exit__` lets go of it.
+        """
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._handle, fcntl.LOCK_UN)
 

@@ -27,6 +27,7 @@ from stillwatch.siege.processes import ProcessGroup
 from stillwatch.siege.prose import innocent_pairs, suspect_questions
 from stillwatch.siege.round import (
     HISTORY,
+    WALLS,
     SiegeKeys,
     play_rounds,
     prepare_round,
@@ -89,7 +90,7 @@ def _play(settings: SiegeSettings, run: Path, watcher: Watcher) -> dict[str, Seq
         watcher.stage("drawing the world, starting the model servers")
         servers = {
             wall: starters.submit(processes.start, f"model server {wall}", run_model_server, config)
-            for wall in ("off", "on")
+            for wall in WALLS
         }
         worlds = {wall: build_world(world_config(settings)) for wall in servers}
         rounds = {
@@ -98,6 +99,7 @@ def _play(settings: SiegeSettings, run: Path, watcher: Watcher) -> dict[str, Seq
                 run / wall,
                 world=worlds[wall],
                 model_url=f"http://127.0.0.1:{server.result()}",
+                ladder=WALLS[wall],
             )
             for wall, server in servers.items()
         }

@@ -11,13 +11,14 @@ import asyncio
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
 import msgspec
 
 from stillwatch.errors import EnvironmentUnfitError, StillwatchError
+from stillwatch.guard.challenge import ChallengeConfig
 from stillwatch.guard.config import GuardConfig, LearnerConfig, Secrets
 from stillwatch.guard.keys import Issued, write_key_table
 from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung
@@ -42,7 +43,11 @@ RULES = (
     ),
     LadderRule("house-prose", (Rung("watermark"),)),
 )
+#: The two rounds of the contest: what would be done is only noted, or done.
+WALLS: Mapping[str, Ladder] = {"off": Ladder(RULES), "on": Ladder(RULES, mode="enforce")}
 HISTORY = "history"
+#: Where a challenged account would be sent; nobody goes there in a simulation.
+_CHALLENGE_PAGE = "https://verify.example/{request_id}"
 #: Questions under way at a time: twice the driver's own choice fills the model server's batches.
 WINDOW = 128
 
@@ -137,14 +142,17 @@ def world_config(settings: SiegeSettings) -> WorldConfig:
     return WorldConfig(seed=settings.seed)
 
 
-def prepare_round(settings: SiegeSettings, folder: Path, *, world: World, model_url: str) -> Round:
+def prepare_round(
+    settings: SiegeSettings, folder: Path, *, world: World, model_url: str, ladder: Ladder
+) -> Round:
     """Set a round's gateway up.
 
     Args:
         settings: for the keys.
-        folder: where the round is written; its name, off or on, says whether verdicts are acted on.
+        folder: where the round is written.
         world: fresh, for this round alone.
         model_url: the model server.
+        ladder: what the gateway does to campaigns.
 
     Returns:
         The round.
@@ -152,6 +160,7 @@ def prepare_round(settings: SiegeSettings, folder: Path, *, world: World, model_
     folder.mkdir(parents=True)
     keys = SiegeKeys.of(settings.seed)
     config = _gateway_config(world, keys, folder=folder, model_url=model_url)
+    config = replace(config, ladder=ladder)
     return Round(folder, world, config, keys.admin_token)
 
 
@@ -240,7 +249,7 @@ def _gateway_config(world: World, keys: SiegeKeys, *, folder: Path, model_url: s
         keys=table,
         trusted_hops=1,
         simulation=True,
-        ladder=Ladder(RULES, mode="enforce" if folder.name == "on" else "observe"),
+        challenge=ChallengeConfig(url=_CHALLENGE_PAGE),
         learner=LearnerConfig(
             every_s=0.0, reference=folder.parent / HISTORY, verdict_ttl_s=30 * DAY_S
         ),
@@ -300,7 +309,9 @@ async def _learn(session: aiohttp.ClientSession, base_url: str, until: float) ->
             told = msgspec.json.decode(body)["error"]["message"]
             message = f"siege: the gateway could not learn: {told}"
             raise StillwatchError(message)
-    return msgspec.json.decode(body, type=Learned)
+    # How long it took is the machine's affair, and would keep a run from repeating.
+    learned = msgspec.json.decode(body, type=Learned)
+    return msgspec.structs.replace(learned, seconds=0.0)
 
 
 def read_learned(folder: Path) -> list[Learned]:

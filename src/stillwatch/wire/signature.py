@@ -8,22 +8,23 @@ order and the SHA-256 of the body.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import math
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import msgspec
 
-from stillwatch.errors import InvalidInputError, NotPermittedError, reject
+from stillwatch.errors import NotPermittedError, reject
+from stillwatch.wire.seal import Purpose, malformed, seal, unseal
 
 #: The header's name, lower case as ASGI has it.
 MARK_HEADER = "x-stillwatch-mark"
-_VERSION = "v1"
-_LABEL = b"stillwatch mark order v1"
-_MIN_SECRET = 16  # bytes: below 128 bits a secret can be searched
+_PURPOSE = Purpose(
+    MARK_HEADER,
+    b"stillwatch mark order v1",
+    "header",
+    "v1.ORDER.CODE",
+    "give gateway and model server the same mark secret",
+)
 
 
 class MarkOrder(NamedTuple):
@@ -65,14 +66,12 @@ def sign_mark(
     Raises:
         InvalidInputError: the secret is too short or the time is not finite.
     """
-    _check_secret(secret)
     if not math.isfinite(issued_at):
         reject("sign_mark", "issued_at", "finite epoch seconds", got=issued_at)
     order = msgspec.json.encode(
         _Order(campaign_id=campaign_id, issued_at=float(issued_at), mark_key_id=mark_key_id)
     )
-    text = base64.urlsafe_b64encode(order).rstrip(b"=")
-    return f"{_VERSION}.{text.decode()}.{_code(secret, text, body=body)}"
+    return seal(secret, _PURPOSE, order, body=body)
 
 
 def verify_mark(
@@ -98,39 +97,27 @@ def verify_mark(
         InvalidInputError: the header does not have the form that `sign_mark` writes.
         NotPermittedError: the code is wrong, or the order is too old.
     """
-    _check_secret(secret)
-    version, _, rest = header.partition(".")
-    text, _, code = rest.partition(".")
-    if version != _VERSION or not text or not code:
-        _malformed(header)
-    # Bytes, because compare_digest refuses text that is not ASCII instead of finding it unequal.
-    expected = _code(secret, text.encode("utf-8", "surrogatepass"), body=body).encode()
-    if not hmac.compare_digest(expected, code.encode("utf-8", "surrogatepass")):
-        message = f"{MARK_HEADER}: the signature does not fit this secret and body"
-        raise NotPermittedError(message, hint="give gateway and model server the same mark secret")
+    data = unseal(secret, _PURPOSE, header, body=body)
     try:
-        order = _DECODER.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (msgspec.MsgspecError, binascii.Error, ValueError):
-        _malformed(header)
-    if now is not None and not abs(now - order.issued_at) <= max_age_s:
-        message = (
-            f"{MARK_HEADER}: the order is {now - order.issued_at:.0f} s old, {max_age_s:g} allowed"
-        )
-        raise NotPermittedError(message, hint="check the clocks of gateway and model server")
+        order = _DECODER.decode(data)
+    except (msgspec.MsgspecError, ValueError):
+        malformed(_PURPOSE, header)
+    check_age(_PURPOSE, order.issued_at, now=now, max_age_s=max_age_s)
     return MarkOrder(order.campaign_id, order.mark_key_id)
 
 
-def _code(secret: bytes, text: bytes, *, body: bytes) -> str:
-    signed = b"\0".join((_LABEL, text, hashlib.sha256(body).digest()))
-    return hmac.digest(secret, signed, "sha256").hex()
+def check_age(purpose: Purpose, issued_at: float, *, now: float | None, max_age_s: float) -> None:
+    """Refuse an order that is too old, or too far ahead.
 
+    Args:
+        purpose: for the error.
+        issued_at: when it was written (UTC epoch seconds).
+        now: UTC epoch seconds, or None to accept any age.
+        max_age_s: seconds that it is good for, either way.
 
-def _check_secret(secret: bytes) -> None:
-    if len(secret) < _MIN_SECRET:
-        rule = f"at least {_MIN_SECRET} bytes"
-        reject("mark signature", "secret", rule, got=f"{len(secret)} bytes")
-
-
-def _malformed(header: str) -> NoReturn:
-    message = f"{MARK_HEADER}: header must be v1.ORDER.CODE, got {len(header)} characters"
-    raise InvalidInputError(message)
+    Raises:
+        NotPermittedError: it is not good now.
+    """
+    if now is not None and not abs(now - issued_at) <= max_age_s:
+        message = f"{purpose.name}: the order is {now - issued_at:.0f} s old, {max_age_s:g} allowed"
+        raise NotPermittedError(message, hint="check the clocks of gateway and model server")

@@ -7,76 +7,34 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 from tests.unit.guard.conftest import SECRETS, ScriptedUpstream, served
+from tests.unit.guard.webs import DAY_S, WEB, day_of, write_days
 
 from stillwatch.guard.audit import read_audit, verify_audit
 from stillwatch.guard.config import GuardConfig, LearnerConfig
 from stillwatch.guard.learned import Learned
 from stillwatch.guard.learner import Learner
 from stillwatch.guard.verdict import VerdictTable
-from stillwatch.record.exchange import Exchange, Message
 from stillwatch.record.journal import Journal
 from stillwatch.record.store import write_store
 from stillwatch.trace.watermark import campaign_mark
 
 Make = Callable[..., GuardConfig]
-DAY_S = 86_400.0
-WEB = frozenset(f"w{n:03d}" for n in range(30))
-WORDS = [a + b + c for a in ("ba", "ko", "mi", "tu") for b in ("nd", "rt", "lm", "st", "pp", "ck")
-         for c in ("a", "er", "ing", "o", "ity", "al")]  # fmt: skip
-TEMPLATES = (
-    "Convert the number {} to roman numerals, answer with the numeral only please",
-    "As a careful historian, write {} in roman numerals and nothing else at all",
-)
-
-
-def _exchange(name: str, account: str, at: float, text: str) -> Exchange:
-    messages = (Message("user", text),)
-    return Exchange(
-        exchange_id=name, account=account, started_at=at, messages=messages, output_tokens=5
-    )
-
-
-def _day(day: int, *, web: bool) -> list[Exchange]:
-    """One day of 80 people with words of their own, and of a web that works one queue."""
-    rng = np.random.default_rng([7, day])
-    rows: list[tuple[str, str]] = []
-    for person in range(80):
-        own = np.random.default_rng([99, person]).choice(WORDS, 40, replace=False)
-        texts = [" ".join(rng.choice(own, rng.integers(8, 25))) for _ in range(rng.poisson(2))]
-        rows.extend((f"p{person:03d}", text) for text in texts)
-    for account in sorted(WEB) if web else []:
-        for _ in range(3):
-            text = TEMPLATES[rng.integers(2)].format(rng.integers(1, 3999))
-            rows.append((account, text + " " + " ".join(rng.choice(WORDS, 5))))
-    times = (day + rng.random(len(rows))) * DAY_S
-    return [
-        _exchange(f"d{day}-{n}", account, at, text)
-        for n, ((account, text), at) in enumerate(zip(rows, times.tolist(), strict=True))
-    ]
 
 
 @pytest.fixture
 def learning(make_config: Make, tmp_path: Path) -> GuardConfig:
     """A configuration with a reference of honest days; 80 anchors allow p-values of 1/81."""
     reference = tmp_path / "reference"
-    write_store(reference, [e for day in range(6) for e in _day(day, web=False)])
+    write_store(reference, [e for day in range(6) for e in day_of(day, web=False)])
     learner = LearnerConfig(every_s=0.0, reference=reference, fdr=0.05, verdict_ttl_s=7 * DAY_S)
     return make_config(learner=learner)
 
 
-def _write(config: GuardConfig, days: range) -> None:
-    with Journal.open(config.journal_path, fsync_interval_s=0.0) as journal:
-        for day in days:
-            for exchange in reversed(_day(day, web=True)):
-                journal.append_sync(exchange)
-
-
 def test_day_by_day(learning: GuardConfig) -> None:
     """The web is named whole, keeps name and age over days, and no honest account is named."""
-    _write(learning, range(10, 14))
+    write_days(learning.journal_path, range(10, 14))
     learner = Learner(learning)
     days = [learner.learn(day * DAY_S) for day in (12, 13, 14)]
     learner.close()
@@ -85,7 +43,7 @@ def test_day_by_day(learning: GuardConfig) -> None:
     assert (first.campaign_id, WEB, ()) == (
         last.campaign_id, frozenset(first.new_accounts), last.new_accounts
     )  # fmt: skip
-    sizes = [len(_day(day, web=True)) for day in range(10, 14)]
+    sizes = [len(day_of(day, web=True)) for day in range(10, 14)]
     assert [sizes[0] + sizes[1], sizes[2], sizes[3]] == [day.n_folded for day in days]
     table = VerdictTable(learning.verdict_path)
     board = table.load()
@@ -104,7 +62,7 @@ def test_day_by_day(learning: GuardConfig) -> None:
 
 def test_order_of_arrival(learning: GuardConfig, tmp_path: Path) -> None:
     """A learner that starts late, or reads another order, finds the same."""
-    _write(learning, range(10, 12))
+    write_days(learning.journal_path, range(10, 12))
     early, late = Learner(learning), Learner(learning)
     early.learn(11 * DAY_S)
     one, other = early.learn(12 * DAY_S).campaigns, late.learn(12 * DAY_S).campaigns
@@ -116,7 +74,7 @@ def test_order_of_arrival(learning: GuardConfig, tmp_path: Path) -> None:
 
 def test_cleared(learning: GuardConfig) -> None:
     """A cleared account is not named again, the others are."""
-    _write(learning, range(10, 12))
+    write_days(learning.journal_path, range(10, 12))
     table = VerdictTable(learning.verdict_path)
     table.clear("w003", until=100 * DAY_S)
     table.close()
@@ -128,8 +86,8 @@ def test_cleared(learning: GuardConfig) -> None:
 
 def test_refusals(learning: GuardConfig) -> None:
     """Questions that the wall refused and other members ask again do not hide the web."""
-    _write(learning, range(10, 12))
-    asked = [e for day in (10, 11) for e in _day(day, web=True) if e.account in WEB]
+    write_days(learning.journal_path, range(10, 12))
+    asked = [e for day in (10, 11) for e in day_of(day, web=True) if e.account in WEB]
     with Journal.open(learning.journal_path, fsync_interval_s=0.0) as journal:
         for n, exchange in enumerate(asked):
             account = f"w{n % 30:03d}"
@@ -147,14 +105,14 @@ def test_refusals(learning: GuardConfig) -> None:
 
 async def test_second_process(learning: GuardConfig) -> None:
     """Over the admin route the learner learns in its process, and its verdicts hold at once."""
-    _write(learning, range(10, 12))
+    write_days(learning.journal_path, range(10, 12))
     async with served(learning) as gateway, asyncio.timeout(60):
         await gateway.ask()
         status, body = await gateway.admin("POST", "/stillwatch/admin/learn", until=12 * DAY_S)
         learned = msgspec.json.decode(body, type=Learned)
         assert (200, WEB) == (status, frozenset(learned.campaigns[0].accounts))
         # The question asked just now lies after `until`: it waits.
-        assert learned.n_folded == sum(len(_day(day, web=True)) for day in (10, 11))
+        assert learned.n_folded == sum(len(day_of(day, web=True)) for day in (10, 11))
         assert learned.generation == gateway.state.board.generation
         assert set(WEB) == set(gateway.state.board.verdicts)
         assert os.getpid() != gateway.state.link.pid
@@ -162,7 +120,7 @@ async def test_second_process(learning: GuardConfig) -> None:
 
 async def test_dead_learner(learning: GuardConfig, upstream: ScriptedUpstream) -> None:
     """Without a learner questions are served unscored, health says so, and it is replaced."""
-    _write(learning, range(10, 13))
+    write_days(learning.journal_path, range(10, 13))
     async with served(learning) as gateway, asyncio.timeout(60):
         await gateway.admin("POST", "/stillwatch/admin/learn", until=12 * DAY_S)
         pid = gateway.state.link.pid

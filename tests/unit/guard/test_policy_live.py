@@ -54,7 +54,7 @@ async def test_rules_decide(policed: GuardConfig, upstream: ScriptedUpstream) ->
     assert ("block", 403) == (refused.action, refused.status)
     assert 1 == len(upstream.seen)
     verify_audit(policed.audit_path)
-    row = next(read_audit(policed.audit_path))
+    row = next(e for e in read_audit(policed.audit_path) if e.kind == "policy")
     assert ("policy", "bob", "block", "closed-country", stamp["policy"]) == (
         row.kind, *(row.detail[name] for name in ("account", "action", "rule", "policy"))
     )  # fmt: skip

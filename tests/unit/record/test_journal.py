@@ -19,7 +19,7 @@ from stillwatch.record.journal import (
     Journal,
     Position,
     Recovery,
-    _Group,
+    _Gate,
     read_journal,
     verify_journal,
 )
@@ -248,9 +248,9 @@ def test_loop_that_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_late_waiter() -> None:
     """Who begins to wait after the disk was done is told at once."""
-    loop, done, failed = asyncio.get_running_loop(), _Group(), _Group()
-    done.finish(None)
-    failed.finish(RecordError("gone"))
+    loop, done, failed = asyncio.get_running_loop(), _Gate(), _Gate()
+    done.open()
+    failed.open(RecordError("gone"))
     await asyncio.shield(done.future(loop))
     with pytest.raises(RecordError, match="gone"):
         await asyncio.shield(failed.future(loop))

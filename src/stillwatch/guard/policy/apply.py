@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from stillwatch.guard.decide import Decision
-from stillwatch.guard.policy.engine import Judged
+from stillwatch.guard.decide import Decision, strongest
+from stillwatch.guard.policy.engine import Judged, Ruling
 from stillwatch.guard.policy.facts import Asking
 from stillwatch.guard.policy.live import LivePolicy, Mark
 from stillwatch.guard.verdict import Verdict
@@ -40,15 +40,32 @@ def decide_by_policy(
             ruling.retry_after_s,
             message=ruling.rule.message,
             tags=tags,
+            effects=ruling.effects,
         )
     decision = ladder()._replace(tags=tags)
-    if ruling.rule is None or decision.action not in {"allow", "observe"}:
+    if ruling.rule is None:
         return decision
-    decision = decision._replace(action=ruling.action, reason=f"rule {ruling.rule.id}")
-    if ruling.effect != "watermark":
+    if decision.is_refusal:
+        logged = ruling.effects & {"log_full"}
+        return decision._replace(effects=decision.effects | logged)
+    return _joined(decision, ruling, policy=policy, verdict=verdict)
+
+
+def _joined(
+    decision: Decision, ruling: Ruling, *, policy: LivePolicy, verdict: Verdict | None
+) -> Decision:
+    """Do what ladder and rule do quietly, both; the stronger gives its name to it."""
+    assert ruling.rule is not None, "a rule decides"
+    effects = decision.effects | ruling.effects
+    action = strongest(effects, "observe" if ruling.effect == "observe" else decision.action)
+    if action not in decision.effects and action == ruling.action:
+        decision = decision._replace(action=action, reason=f"rule {ruling.rule.id}")
+    decision = decision._replace(effects=effects)
+    if decision.mark_key_id is not None or not effects & {"watermark", "canary"}:
         return decision
     campaign_id, mark_key_id = _mark_of(policy, ruling.rule.id, verdict)
-    return decision._replace(campaign_id=campaign_id, mark_key_id=mark_key_id)
+    marked = mark_key_id if "watermark" in effects else None
+    return decision._replace(campaign_id=campaign_id, mark_key_id=marked)
 
 
 def record_tags(policy: LivePolicy, judged: Judged) -> Mapping[str, str]:

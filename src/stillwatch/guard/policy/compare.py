@@ -146,9 +146,11 @@ def _asking(exchange: Exchange, board: Board | None) -> Asking:
         ),
         verdict=board.verdict(account, now) if board is not None else None,
         campaign_id=exchange.campaign_id or "" if board is None else "",
+        is_verified=board.is_verified(account, now) if board is not None else None,
     )
 
 
 def _described(ruling: Ruling) -> str:
     rule = f" by {ruling.rule.id}" if ruling.rule is not None else ""
-    return f"{ruling.action}{rule}"
+    beside = "".join(f" + {effect}" for effect in sorted(ruling.effects - {ruling.action}))
+    return f"{ruling.action}{beside}{rule}"

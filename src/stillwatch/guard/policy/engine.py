@@ -3,8 +3,10 @@
 Precedence, in this order:
 1. Rules of kind legal and identity are never lifted. An exemption (action allow) that fires lifts
    the others, and the ladder of campaigns.
-2. Among what is left the strictest wins: block, then a throttle whose bucket is empty, then
-   watermark, then observe. Between equals the first of the file decides.
+2. Among what is left the strictest wins: block, then challenge (unless the account is verified),
+   then a throttle whose bucket is empty. What refuses nobody is done all together, and goes by the
+   name of the strongest: canary, watermark, strip, log_full, observe. Between equals the first of
+   the file decides.
 3. A throttle within its limit lets the rest decide. A token is taken only when the question is
    not refused.
 4. A shadow rule does nothing; what it would have done is worked out beside the real decision.
@@ -15,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stillwatch.guard.decide import Action
-from stillwatch.guard.ladder import DAY_S, Rung
+from stillwatch.guard.decide import REFUSALS, Action
+from stillwatch.guard.ladder import DAY_S, NOBODY, QUIET, Rung
 from stillwatch.guard.policy.document import PolicyFile
 from stillwatch.guard.policy.limits import Buckets
 from stillwatch.guard.policy.lists import day_of
@@ -25,7 +27,8 @@ from stillwatch.guard.policy.rules import Rule
 from stillwatch.guard.policy.vocabulary import PLACES, WORDS, Facts
 
 _REMEMBERED: Final = 8192  # accounts whose remaining rules are kept
-_ACCOUNT, _ORG = PLACES["account"], PLACES["org"]
+_ACCOUNT, _ORG, _VERIFIED = PLACES["account"], PLACES["org"], PLACES["verified"]
+_LOGGED: Final = frozenset({"log_full"})
 
 
 class Fired(NamedTuple):
@@ -47,16 +50,18 @@ class Ruling(NamedTuple):
         effect: what is done; None when no rule has a say (an unfilled throttle has none).
         rule: the one that decides, or None.
         retry_after_s: for throttle, seconds until a token will be there.
+        effects: everything that is done quietly: log_full, strip, watermark, canary.
     """
 
     effect: Action | None = None
     rule: Rule | None = None
     retry_after_s: float | None = None
+    effects: frozenset[str] = NOBODY
 
     @property
     def is_refusal(self) -> bool:
         """Whether the question is not answered."""
-        return self.effect in {"block", "throttle"}
+        return self.effect in REFUSALS
 
     @property
     def action(self) -> Action:
@@ -191,8 +196,11 @@ class Engine:
                 keyed.append((rule, key, rule.rung))
                 waits[rule.id] = self.buckets.wait_s(key, now, rung=rule.rung)
         live = [found for found in fired if not found.rule.shadow]
-        ruling = _ruling(live, waits)
-        would = ruling if len(live) == len(fired) else _ruling(fired, waits)
+        is_verified = facts[_VERIFIED] is True
+        ruling = _ruling(live, waits, is_verified=is_verified)
+        would = ruling
+        if len(live) < len(fired):
+            would = _ruling(fired, waits, is_verified=is_verified)
         for rule, key, rung in keyed:
             if not (would if rule.shadow else ruling).is_refusal:
                 self.buckets.take(key, now, rung=rung)
@@ -259,22 +267,26 @@ def _plain(word: str, value: object) -> object:
     return value
 
 
-def _ruling(fired: Sequence[Fired], waits: Mapping[str, float]) -> Ruling:
+def _ruling(fired: Sequence[Fired], waits: Mapping[str, float], *, is_verified: bool) -> Ruling:
     exemption = next((f.rule for f in fired if f.rule.rung is None), None)
     heard = [
         f.rule for f in fired if f.rule.rung is not None and (exemption is None or f.rule.is_strict)
     ]
-    for rule in heard:
-        if rule.effect == "block":
-            return Ruling("block", rule)
+    quiet = frozenset(rule.effect for rule in heard if rule.effect in QUIET)
+    refusing: tuple[Action, ...] = ("block",) if is_verified else ("block", "challenge")
+    for effect in refusing:
+        for rule in heard:
+            if rule.effect == effect:
+                return Ruling(effect, rule, effects=quiet & _LOGGED)
     over = [rule for rule in heard if rule.effect == "throttle" and waits[rule.id] > 0]
     if over:
         rule = max(over, key=lambda r: waits[r.id])
-        return Ruling("throttle", rule, waits[rule.id])
-    for effect in ("watermark", "observe"):
+        return Ruling("throttle", rule, waits[rule.id], quiet & _LOGGED)
+    for name in (*reversed(QUIET), "observe"):
         for rule in heard:
-            if rule.effect == effect:
-                return Ruling(rule.effect, rule)
+            if rule.effect == name:
+                return Ruling(rule.effect, rule, effects=quiet)
+
     return Ruling() if exemption is None else Ruling("allow", exemption)
 
 

@@ -52,6 +52,8 @@ class Asking(NamedTuple):
         address: the client's, or None.
         verdict: what is held against the account, or None.
         campaign_id: the campaign by the log, where there is no verdict at hand; "" none.
+        is_verified: whether it has shown who it is at the challenge; None is not known.
+        questions: how many questions this is (count); a batch is many.
     """
 
     account: str
@@ -61,6 +63,8 @@ class Asking(NamedTuple):
     address: str | None = None
     verdict: Verdict | None = None
     campaign_id: str = ""
+    is_verified: bool | None = None
+    questions: int = 1
 
 
 class FactSource:
@@ -100,10 +104,12 @@ class FactSource:
         if model is not None:
             facts[_MODEL], facts[_TIER] = model, self._tier(model)
         facts[_ASKS] = asking.asks
+        facts[_VERIFIED] = asking.is_verified
         if self._asks_network and asking.address is not None:
             facts[_NETWORK] = self._country(asking.address, now)
         self._add_verdict(facts, asking, now)
-        self._add_volume(facts, asking.account, now, amount=1.0 if count else 0.0)
+        amount = float(asking.questions) if count else 0.0
+        self._add_volume(facts, asking.account, now, amount=amount)
         if self._asks_time:
             days, seconds = divmod(now, DAY_S)
             facts[_HOUR] = seconds / HOUR_S
@@ -248,4 +254,4 @@ _NETWORK, _IN, _CAMPAIGN, _SINCE, _RISK = (
 _PER_HOUR, _PER_DAY, _TOKENS = (
     PLACES[w] for w in ("questions_per_hour", "questions_per_day", "output_tokens_per_day")
 )
-_HOUR, _WEEKDAY = PLACES["hour"], PLACES["weekday"]
+_HOUR, _WEEKDAY, _VERIFIED = PLACES["hour"], PLACES["weekday"], PLACES["verified"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stillwatch.guard.ladder import DAY_S, Rung
+from stillwatch.guard.ladder import DAY_S, Rung, stepped
 
 _MOST_BUCKETS: Final = 100_000
 HOUR_S: Final = 3600.0
@@ -51,7 +51,7 @@ class Buckets:
         """
         level = max(0.0, self._level(key, now, rung=rung) - 1.0)
         known = self._levels.get(key)
-        last = now if known is None else max(now, known[1])
+        last = now if known is None else max(now, stepped(known[1], now))
         if known is None and len(self._levels) >= self._most:
             self._forget(now)
         self._levels[key] = (level, last, rung)
@@ -61,7 +61,7 @@ class Buckets:
         if known is None:
             return rung.capacity
         level, last, _ = known
-        return rung.refilled(level, now - last)
+        return rung.refilled(level, now - stepped(last, now))
 
     def _forget(self, now: float) -> None:
         kept = {

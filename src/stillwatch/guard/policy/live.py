@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stillwatch.guard")
 _Stamps = dict[Path, tuple[int, int, int] | None]
+_MARKING = frozenset({"watermark", "canary"})
 
 
 class Settings(NamedTuple):
@@ -38,16 +39,18 @@ class Settings(NamedTuple):
         accounts: the accounts table, or None.
         hasher: the deployment's keyed hash, for what the table holds in plain.
         master_key: marks are derived from it; None cannot mark.
+        can_challenge: there is a page that challenged people can be sent to.
     """
 
     path: Path
     accounts: Path | None
     hasher: KeyedHash
     master_key: bytes | None = None
+    can_challenge: bool = False
 
 
 class Mark(NamedTuple):
-    """The mark that a rule's answers get where the account has no campaign.
+    """The key that a rule's answers are marked by where the account has no campaign.
 
     Attributes:
         campaign_id: stands for the rule in the order to mark.
@@ -123,7 +126,7 @@ class LivePolicy:
         return judged
 
     def mark(self, rule: str) -> Mark:
-        """Give the mark of a watermark rule.
+        """Give the mark of a watermark or canary rule.
 
         Args:
             rule: its id.
@@ -216,7 +219,7 @@ class LivePolicy:
         before = self._stamps
         self._stamps = {p: before.get(p) or s for p, s in _stamps(policy.files).items()}
         check_cases(policy)
-        _check_marks(policy, self._settings.master_key)
+        _check_means(policy, self._settings)
         return policy
 
     def _stamp_accounts(self) -> _Stamps:
@@ -269,13 +272,16 @@ def _count(metrics: Metrics, judged: Judged) -> None:
         metrics.count("policy_would_have", rule=would.rule.id, action=would.action)
 
 
-def _check_marks(policy: PolicyFile, master_key: bytes | None) -> None:
-    marking = [r for r in policy.rules if r.effect == "watermark"]
-    if marking and master_key is None:
-        rule = marking[0]
-        message = f"{policy.path}:{rule.line}: rule {rule.id!r} marks, and there is no mark secret"
-        hint = "set STILLWATCH_MARK_SECRET and STILLWATCH_MARK_MASTER_KEY"
-        raise ConfigError(message, hint=hint)
+def _check_means(policy: PolicyFile, settings: Settings) -> None:
+    for rule in policy.rules:
+        where = f"{policy.path}:{rule.line}: rule {rule.id!r}"
+        if rule.effect in _MARKING and settings.master_key is None:
+            message = f"{where} marks, and there is no mark secret"
+            hint = "set STILLWATCH_MARK_SECRET and STILLWATCH_MARK_MASTER_KEY"
+            raise ConfigError(message, hint=hint)
+        if rule.effect == "challenge" and not settings.can_challenge:
+            message = f"{where} challenges, and there is no page to send people to"
+            raise ConfigError(message, hint="give url in the [challenge] table of the gateway")
 
 
 def _accounts(settings: Settings) -> Mapping[str, AccountRow]:
@@ -297,7 +303,7 @@ def _accounts(settings: Settings) -> Mapping[str, AccountRow]:
 
 
 def _marks(policy: PolicyFile, master_key: bytes | None) -> Mapping[str, Mark]:
-    rules = [rule for rule in policy.rules if rule.effect == "watermark"]
+    rules = [rule for rule in policy.rules if rule.effect in _MARKING]
     if not rules or master_key is None:
         return {}
     # Loads the statistics, which a gateway that marks nobody has no use for.

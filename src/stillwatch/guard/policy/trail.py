@@ -98,6 +98,7 @@ def _detail(engine: Engine, judged: Judged, facts: Facts) -> dict[str, Any]:
     detail: dict[str, Any] = {
         "account": facts[_ACCOUNT],
         "action": ruling.action,
+        "effects": sorted(ruling.effects),
         "rule": ruling.rule_id,
         "fired": [f.rule.id for f in judged.fired],
         "shadow": [f.rule.id for f in judged.fired if f.rule.shadow],

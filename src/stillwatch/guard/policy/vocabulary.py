@@ -66,6 +66,7 @@ _WORDS: Final = (
     Word("in_campaign", "flag", "a verdict names the account", of_account=False),
     Word("campaign", "text", 'the campaign\'s id; "" without one', of_account=False),
     Word("campaign_age_days", "number", "since its first verdict; 0 without", of_account=False),
+    Word("verified", "flag", "it was challenged and has shown who it is", of_account=False),
     Word("hour", "number", "hour of the day, UTC (0 to 24)", of_account=False),
     Word("weekday", "text", "day of the week, UTC", of_account=False, options=WEEKDAYS),
 )

@@ -1,0 +1,1 @@
+"""The gateway beside LiteLLM's proxy and beside no gateway, over one mock model server."""

@@ -1,0 +1,1 @@
+"""What the people who run a gateway see and do: pages, a JSON API, metrics."""

@@ -1,0 +1,1 @@
+"""Batches: many questions in one file, answered hours later and fetched as another file."""

@@ -1,0 +1,1 @@
+"""The wall inside another gateway: decision and record as a library, without a server."""
