@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stillwatch.detect.fold import fold
-from stillwatch.detect.lone import AccountSums, LoneScores, score_lone
-from stillwatch.detect.profile import Profiles
+from stillwatch.detect.evidence.lone import AccountSums, LoneScores, score_lone
+from stillwatch.detect.profiles.fold import fold
+from stillwatch.detect.profiles.profile import Profiles
 from stillwatch.siege.traffic.scenarios import Scenario, build_traffic
 
 LEVELS = (0.01, 0.05, 0.1)

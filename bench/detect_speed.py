@@ -138,7 +138,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _search(profiles: Any, config: Any, *, tape: Path, clock: _Clock) -> dict[str, Any]:
     from stillwatch.detect import campaign
-    from stillwatch.detect.listing import Listing, list_exchanges
+    from stillwatch.detect.members.listing import Listing, list_exchanges
 
     # Listing is the last thing that a search does; its share is timed where it is called.
     vars(campaign)["list_exchanges"] = clock.timed("list", list_exchanges)

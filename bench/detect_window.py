@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stillwatch.detect.window import RIDGE, WindowTest, sum_features
+from stillwatch.detect.confirmation.window import RIDGE, WindowTest, sum_features
 from stillwatch.siege.traffic.pools import HARVEST, HUMAN, read_pool
 from stillwatch.text.features import LENGTH, embedded_features, text_features
 

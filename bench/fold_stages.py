@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 
 from speed_log import scaled, write_log
 from stillwatch.detect.config import FoldConfig
-from stillwatch.detect.fold import COLUMNS, Folding
-from stillwatch.detect.tape import TapeWriter
+from stillwatch.detect.profiles.fold import COLUMNS, Folding
+from stillwatch.detect.profiles.tape import TapeWriter
 
 #: Functions that are a stage each; what no stage claims is "the rest".
 _STAGES = {

@@ -37,7 +37,7 @@ import aiohttp
 from stillwatch.guard.config import GuardConfig, LearnerConfig, Secrets
 from stillwatch.guard.gateway import run_gateway
 from stillwatch.guard.keys import Issued, write_key_table
-from stillwatch.guard.ladder import Ladder, LadderRule, Rung
+from stillwatch.guard.wall.ladder import Ladder, LadderRule, Rung
 from stillwatch.record.journal import read_journal
 from stillwatch.record.privacy import KeyedHash
 from stillwatch.siege.processes import ProcessGroup

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from stillwatch.guard.challenge import issue_token, read_token
 from stillwatch.guard.config import Secrets
-from stillwatch.guard.decide import Decision, decide
-from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung, TokenBuckets
-from stillwatch.guard.orders import Order
-from stillwatch.guard.signing import signed_orders
-from stillwatch.guard.strip import stripped
-from stillwatch.guard.verdict import Board, CampaignVerdict, Verdict
+from stillwatch.guard.wall.challenge import issue_token, read_token
+from stillwatch.guard.wall.decide import Decision, decide
+from stillwatch.guard.wall.ladder import DAY_S, Ladder, LadderRule, Rung, TokenBuckets
+from stillwatch.guard.wall.orders import Order
+from stillwatch.guard.wall.signing import signed_orders
+from stillwatch.guard.wall.strip import stripped
+from stillwatch.guard.wall.verdict import Board, CampaignVerdict, Verdict
 
 NOW = 1_800_000_000.0
 SECRET = b"s" * 32

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stillwatch.guard.decide import ALLOWED, Decision
-from stillwatch.guard.metrics import Metrics
 from stillwatch.guard.policy.apply import decide_by_policy
 from stillwatch.guard.policy.document import load_policy
 from stillwatch.guard.policy.engine import Engine
 from stillwatch.guard.policy.facts import Asking, FactSource, capabilities
 from stillwatch.guard.policy.live import LivePolicy, Settings
 from stillwatch.guard.policy.vocabulary import NOTHING
+from stillwatch.guard.telling.metrics import Metrics
+from stillwatch.guard.wall.decide import ALLOWED, Decision
 from stillwatch.record.privacy import KeyedHash
 
 NOW = 1_800_000_000.0

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from starlette.types import Message
 
-from stillwatch.guard.asking import Came, judge
-from stillwatch.guard.callers import Callers
 from stillwatch.guard.config import GuardConfig, LearnerConfig, Secrets
 from stillwatch.guard.keys import Principal
-from stillwatch.guard.metrics import Metrics
-from stillwatch.guard.owners import Owner, OwnerTable, ResponsesConfig
-from stillwatch.guard.reading import readable
+from stillwatch.guard.routes.asking import Came, judge
+from stillwatch.guard.routes.callers import Callers
+from stillwatch.guard.routes.owners import Owner, OwnerTable, ResponsesConfig
+from stillwatch.guard.routes.reading import readable
+from stillwatch.guard.routes.stored import IdWatch
+from stillwatch.guard.routes.wires import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Wire, wire_of
 from stillwatch.guard.state import GuardState
-from stillwatch.guard.stored import IdWatch
-from stillwatch.guard.verdict import Board
-from stillwatch.guard.wires import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Wire, wire_of
+from stillwatch.guard.telling.metrics import Metrics
+from stillwatch.guard.wall.verdict import Board
 from stillwatch.record.privacy import KeyedHash
 
 TEXT = "which day follows the third of march " * 25

@@ -24,7 +24,7 @@ import numpy as np
 
 from stillwatch.distill.training.train import Pair
 from stillwatch.guard.gateway import run_gateway
-from stillwatch.guard.ladder import Ladder, LadderRule, Rung
+from stillwatch.guard.wall.ladder import Ladder, LadderRule, Rung
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.store import read_store
 from stillwatch.siege.copies import Job, run_jobs

@@ -46,8 +46,8 @@ from stillwatch.trace.marks.synthid import SynthIdMark
 from stillwatch.trace.marks.tails import bernoulli_term, exponential_upper_tail, lattice_upper_tail
 from stillwatch.trace.marks.tournament import tournament_mark
 from stillwatch.trace.marks.vllm import VllmGreenMark, VllmGumbelMark
+from stillwatch.trace.radioactivity.windows import TokenSequence, Windows
 from stillwatch.trace.watermark import campaign_mark
-from stillwatch.trace.windows import TokenSequence, Windows
 
 Floats = npt.NDArray[np.float64]
 Texts = dict[str, list[TokenSequence]]

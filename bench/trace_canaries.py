@@ -24,9 +24,8 @@ from stillwatch.distill.training.train import Pair, train_student
 from stillwatch.model.folder import ChatTokenizer
 from stillwatch.siege.prose import PROSE_STUDENT, ask_suspect, innocent_pairs
 from stillwatch.siege.teachers import house_teacher
-from stillwatch.trace import canary_proof as proof
-from stillwatch.trace import withheld
-from stillwatch.trace.canary import (
+from stillwatch.trace.canaries import proof, withheld
+from stillwatch.trace.canaries.canary import (
     Assignment,
     Canary,
     draw_assignment,

@@ -3,7 +3,7 @@
     python bench/trace_errors.py [--models 71] [--items 1000] [--seeds 2]
 
 All ordered pairs of models of different families are tested, then copies, which took a share of one
-model's answers; `stillwatch.trace.exam` says how the exam is drawn.
+model's answers; `stillwatch.trace.similarity.exam` says how the exam is drawn.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillwatch.stats.pvalues import binomial_upper_tail
-from stillwatch.trace.answer_sheet import AnswerSheet, fit_smoothing
-from stillwatch.trace.exam import Exam, sit_exam
-from stillwatch.trace.shared_errors import SharedErrors, compare_errors, screen_errors
+from stillwatch.trace.similarity.answer_sheet import AnswerSheet, fit_smoothing
+from stillwatch.trace.similarity.exam import Exam, sit_exam
+from stillwatch.trace.similarity.shared_errors import SharedErrors, compare_errors, screen_errors
 
 LEVELS = (0.1, 0.05, 0.01, 1e-6)
 

@@ -28,10 +28,10 @@ from lineages.score import (
     mean_share,
     place_students,
 )
-from stillwatch.trace.answer_table import AnswerTable
-from stillwatch.trace.kin import Panel
-from stillwatch.trace.lineage import DEFAULT_FEATURES, find_teacher
-from stillwatch.trace.ngrams import Feature, Similarities, name_of, similarities
+from stillwatch.trace.similarity.answer_table import AnswerTable
+from stillwatch.trace.similarity.kin import Panel
+from stillwatch.trace.similarity.lineage import DEFAULT_FEATURES, find_teacher
+from stillwatch.trace.similarity.ngrams import Feature, Similarities, name_of, similarities
 
 WORD = {width: Feature("word", width) for width in (1, 2, 3, 4)}
 OPENING, BODY = Feature("char", 4, 100), Feature("char", 4, 600)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from stillwatch.stats.evalues import bernoulli_log10_e
 from stillwatch.stats.intervals import wilson
 from stillwatch.stats.pvalues import binomial_upper_tail
-from stillwatch.trace.finding import Finding
 from stillwatch.trace.preregister import AnalysisPlan, AuditPlan, PlannedTest
-from stillwatch.trace.verdict import decide
+from stillwatch.trace.verdicts.finding import Finding
+from stillwatch.trace.verdicts.verdict import decide
 
 SUSPECTS, CAMPAIGNS = ("s", "t"), ("web-1", "web-2")
 GAMMA, VARIANTS, WINDOWS, CANARIES = 0.25, 10, 1_000, 80

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from stillwatch.trace.answer_table import AnswerTable, table_of
-from stillwatch.trace.kin import ModelCard, Panel
 from stillwatch.trace.outputs import SuspectOutput
+from stillwatch.trace.similarity.answer_table import AnswerTable, table_of
+from stillwatch.trace.similarity.kin import ModelCard, Panel
 
 #: What lies beside this file; `--truth` names others.
 SHIPPED = ("self_instruct", "vicuna")

@@ -10,9 +10,9 @@ import numpy as np
 
 from lineages.collection import Collection
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.answer_table import AnswerTable
-from stillwatch.trace.lineage import Lineage, find_teacher
-from stillwatch.trace.ngrams import Feature, Similarities, similarities
+from stillwatch.trace.similarity.answer_table import AnswerTable
+from stillwatch.trace.similarity.lineage import Lineage, find_teacher
+from stillwatch.trace.similarity.ngrams import Feature, Similarities, similarities
 
 #: Resamples of the questions.
 _DRAWS = 400

@@ -19,22 +19,27 @@ from stillwatch.siege.prose import (
     split_passage,
 )
 from stillwatch.siege.teachers import house_teacher
-from stillwatch.trace.likelihood import FolderChances, NextChances, read_excess, written_excess
-from stillwatch.trace.radioactivity import rank_campaigns
-from stillwatch.trace.radioactivity_served import (
+from stillwatch.trace.radioactivity.closed import rank_campaigns
+from stillwatch.trace.radioactivity.likelihood import (
+    FolderChances,
+    NextChances,
+    read_excess,
+    written_excess,
+)
+from stillwatch.trace.radioactivity.served import (
     served_chances,
     test_served_closed,
     test_served_open,
 )
-from stillwatch.trace.radioactivity_weighted import (
+from stillwatch.trace.radioactivity.shared_tokens import shared_chances
+from stillwatch.trace.radioactivity.weighted import (
     rank_weighted,
     test_weighted,
     weigh_windows,
 )
-from stillwatch.trace.shared_tokens import shared_chances
+from stillwatch.trace.radioactivity.weights import Excess
+from stillwatch.trace.radioactivity.windows import TokenSequence
 from stillwatch.trace.watermark import GreenListMark, distinct_windows
-from stillwatch.trace.weights import Excess
-from stillwatch.trace.windows import TokenSequence
 
 VOCABULARY = 1024
 #: Of the campaign's questions so many are asked again, each so often.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stillwatch.detect import Profiles
-from stillwatch.detect.lone import AccountSums, score_lone
+from stillwatch.detect.evidence.lone import AccountSums, score_lone
 from yardstick.score import World
 
 #: Levels at which honest accounts may be rejected as often as the level says.

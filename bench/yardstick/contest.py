@@ -12,7 +12,7 @@ import numpy as np
 
 from baselines import cotrait, group_by, mmd_window, synchrotrap
 from stillwatch.detect import fold, vet
-from stillwatch.detect.levels import at_level
+from stillwatch.detect.profiles.levels import at_level
 from yardstick.alone import count_alone
 from yardstick.curve import Point, trace
 from yardstick.observed import Observed

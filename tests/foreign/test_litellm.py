@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.foreign.conftest import HASH_KEY, Proxy
 
-from stillwatch.guard.challenge import issue_token
-from stillwatch.guard.verdict import CampaignVerdict, Verdict, VerdictTable
+from stillwatch.guard.wall.challenge import issue_token
+from stillwatch.guard.wall.verdict import CampaignVerdict, Verdict, VerdictTable
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.journal import read_journal
 from stillwatch.record.privacy import KeyedHash

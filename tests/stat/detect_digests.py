@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from stillwatch.detect.profile import Digests, Profiles, no_totals
+from stillwatch.detect.profiles.profile import Digests, Profiles, no_totals
 from stillwatch.text.ragged import Ragged, starts_of
 
 

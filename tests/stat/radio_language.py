@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stillwatch.trace.windows import TokenSequence
+from stillwatch.trace.radioactivity.windows import TokenSequence
 
 VOCAB = 200
 

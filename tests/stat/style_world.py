@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from stillwatch.trace.answer_table import table_of
 from stillwatch.trace.outputs import SuspectOutput
+from stillwatch.trace.similarity.answer_table import table_of
 
 N_WORDS = 300
 WORDS = np.array([f"w{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(N_WORDS)])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stillwatch.stats.intervals import wilson
-from stillwatch.trace import canary_proof as proof
-from stillwatch.trace.canary import Canary, draw_assignment, prior_shares
+from stillwatch.trace.canaries import proof
+from stillwatch.trace.canaries.canary import Canary, draw_assignment, prior_shares
 
 #: Suspects drawn for each check; three standard errors are allowed around a level.
 WORLDS = 400

@@ -6,10 +6,10 @@ from detect_pools import home_made_pool
 from detect_world import WorldShape, build_detect_world
 
 from stillwatch.detect import DetectConfig, find_campaigns, fold
-from stillwatch.detect.asked import Asked
-from stillwatch.detect.calibrate import Neighbourhoods, compare_block, tail_p_value
-from stillwatch.detect.principals import parties_of
-from stillwatch.detect.profile import Profiles
+from stillwatch.detect.confirmation.calibrate import Neighbourhoods, compare_block, tail_p_value
+from stillwatch.detect.confirmation.principals import parties_of
+from stillwatch.detect.discovery.asked import Asked
+from stillwatch.detect.profiles.profile import Profiles
 from stillwatch.record.exchange import to_batch
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 from style_world import answers_of, styles
 
-from stillwatch.trace.kin import Panel
-from stillwatch.trace.lineage import find_teacher
-from stillwatch.trace.ngrams import Feature, similarities
+from stillwatch.trace.similarity.kin import Panel
+from stillwatch.trace.similarity.lineage import find_teacher
+from stillwatch.trace.similarity.ngrams import Feature, similarities
 
 WORDS = (Feature("word", 1),)
 

@@ -17,8 +17,8 @@ from stillwatch.trace.marks.protocol import mark_windows
 from stillwatch.trace.marks.synthid import SynthIdMark
 from stillwatch.trace.marks.tournament import tournament_mark
 from stillwatch.trace.marks.vllm import VllmGreenMark, VllmGumbelMark
+from stillwatch.trace.radioactivity.windows import TokenSequence
 from stillwatch.trace.watermark import campaign_mark
-from stillwatch.trace.windows import TokenSequence
 
 VOCAB = 256
 KEY = b"a key of the tests, long enough"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stillwatch.trace import radioactivity
+from stillwatch.trace.radioactivity import closed as radioactivity
 from stillwatch.trace.watermark import (
     GreenListMark,
     TokenSequence,

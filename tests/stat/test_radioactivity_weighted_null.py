@@ -5,16 +5,16 @@ import pytest
 from radio_language import VOCAB, language, marked, reader, write
 from scipy import stats
 
-from stillwatch.trace.likelihood import read_excess, written_excess
-from stillwatch.trace.planning import choose_mark, effect_per_token, plan_tokens
-from stillwatch.trace.radioactivity_served import (
+from stillwatch.trace.radioactivity.likelihood import read_excess, written_excess
+from stillwatch.trace.radioactivity.planning import choose_mark, effect_per_token, plan_tokens
+from stillwatch.trace.radioactivity.served import (
     served_chances,
     test_served_closed,
     test_served_open,
 )
-from stillwatch.trace.radioactivity_weighted import test_weighted, weigh_windows
+from stillwatch.trace.radioactivity.weighted import test_weighted, weigh_windows
+from stillwatch.trace.radioactivity.windows import distinct_windows
 from stillwatch.trace.watermark import campaign_mark
-from stillwatch.trace.windows import distinct_windows
 
 for one in (test_served_closed, test_served_open, test_weighted):
     one.__test__ = False

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from stillwatch.trace.answer_sheet import fit_smoothing
-from stillwatch.trace.exam import Exam, sit_exam
-from stillwatch.trace.shared_errors import screen_errors
+from stillwatch.trace.similarity.answer_sheet import fit_smoothing
+from stillwatch.trace.similarity.exam import Exam, sit_exam
+from stillwatch.trace.similarity.shared_errors import screen_errors
 
 
 @pytest.mark.parametrize(("wrong_only", "n_families"), [(True, 0), (True, 5), (False, 5)])

@@ -5,9 +5,9 @@ import pytest
 
 from stillwatch.stats.evalues import bernoulli_log10_e
 from stillwatch.stats.pvalues import binomial_upper_tail
-from stillwatch.trace.finding import Finding
 from stillwatch.trace.preregister import AnalysisPlan, AuditPlan, PlannedTest
-from stillwatch.trace.verdict import decide
+from stillwatch.trace.verdicts.finding import Finding
+from stillwatch.trace.verdicts.verdict import decide
 
 SUSPECTS, CAMPAIGNS, GAMMA = ("s", "t"), ("web-1", "web-2"), 0.25
 #: Windows at which the closed test is looked at.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stillwatch.stats.intervals import wilson
-from stillwatch.trace import withheld
+from stillwatch.trace.canaries import withheld
 
 WORLDS = 400
 

@@ -14,7 +14,7 @@ import click
 from stillwatch.cli.printing import print_json
 
 if TYPE_CHECKING:
-    from stillwatch.detect.explain import Explanation
+    from stillwatch.detect.evidence.explain import Explanation
     from stillwatch.detect.findings import Findings
     from stillwatch.detect.run import DetectRequest, Ran
     from stillwatch.logs.unit import Fault
@@ -126,8 +126,8 @@ def _request(
 ) -> DetectRequest:
     from stillwatch.cli.logs import read_options
     from stillwatch.detect import DetectConfig
+    from stillwatch.detect.evidence.worth import parse_price
     from stillwatch.detect.run import DetectRequest
-    from stillwatch.detect.worth import parse_price
 
     return DetectRequest(
         # One key for all logs: a network that is hashed twice must stay one network.
@@ -153,7 +153,7 @@ def _write(ran: Ran, out: Path) -> tuple[Path, ...]:
 
 
 def _print(ran: Ran) -> None:
-    from stillwatch.detect.limits import without_questions
+    from stillwatch.detect.evidence.limits import without_questions
 
     findings = ran.findings
     click.echo(f"{findings.n_exchanges:,} exchanges of {findings.n_accounts:,} accounts")
@@ -197,7 +197,7 @@ def _print_owners(findings: Findings) -> None:
 
 def _print_losses(ran: Ran, told: dict[str, str]) -> None:
     """Say what a log without questions costs, and what was tested all the same."""
-    from stillwatch.detect.limits import missing_fields
+    from stillwatch.detect.evidence.limits import missing_fields
 
     missing = ", ".join(gap["field"] for gap in missing_fields(ran.profiles))
     click.echo("\nno campaign can be named: the log has no questions")
@@ -206,9 +206,9 @@ def _print_losses(ran: Ran, told: dict[str, str]) -> None:
 
 
 def _explain(ran: Ran, request: DetectRequest, account: str, *, as_json: bool) -> None:
-    from stillwatch.detect.explain import Case
+    from stillwatch.detect.evidence.explain import Case
     from stillwatch.detect.facts import facts_of
-    from stillwatch.detect.reread import quote_again
+    from stillwatch.detect.members.reread import quote_again
 
     case = Case(
         ran.profiles,

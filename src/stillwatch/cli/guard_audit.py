@@ -15,7 +15,7 @@ from stillwatch.cli.logs import read_options
 from stillwatch.cli.printing import print_json
 
 if TYPE_CHECKING:
-    from stillwatch.guard.replay import Replayed
+    from stillwatch.guard.recording.replay import Replayed
     from stillwatch.logs.accounts import AccountRow
 
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 def verify_log(*, file: Path, anchors: tuple[str, ...]) -> None:
     """Walk the hash chain of the audit log FILE; a changed line is named, with exit code 1."""
-    from stillwatch.guard.audit import verify_audit
+    from stillwatch.guard.recording.audit import verify_audit
 
     summary = verify_audit(file, expect=anchors)
     noted = f", {len(anchors):,} noted hashes found" if anchors else ""
@@ -47,8 +47,8 @@ def replay(*, state: Path, tables: tuple[Path, ...], hash_key: Path | None, as_j
 
     STATE is a gateway's state folder. Its audit log is walked first.
     """
-    from stillwatch.guard.audit import verify_audit
-    from stillwatch.guard.replay import replay as replay_all
+    from stillwatch.guard.recording.audit import verify_audit
+    from stillwatch.guard.recording.replay import replay as replay_all
 
     verify_audit(state / "audit.jsonl")
     found = replay_all(state, accounts=_accounts(tables, hash_key))

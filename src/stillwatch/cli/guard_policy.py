@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stillwatch.guard.policy.document import PolicyFile
     from stillwatch.guard.policy.engine import Ruling
     from stillwatch.guard.policy.facts import Asking
-    from stillwatch.guard.verdict import Board
+    from stillwatch.guard.wall.verdict import Board
     from stillwatch.logs.accounts import AccountRow
     from stillwatch.record.exchange import Exchange
 
@@ -211,7 +211,7 @@ def _accounts(path: str | None, hash_key: Path | None) -> Mapping[str, AccountRo
 
 
 def _board(path: Path | None) -> Board | None:
-    from stillwatch.guard.verdict import VerdictTable
+    from stillwatch.guard.wall.verdict import VerdictTable
 
     if path is None:
         return None

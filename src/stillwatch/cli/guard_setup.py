@@ -42,7 +42,7 @@ def load(config: Path, secrets: Path | None) -> GuardConfig:
         The configuration.
     """
     from stillwatch.guard.config import Secrets, load_config
-    from stillwatch.guard.first_run import read_secrets
+    from stillwatch.guard.setup.first_run import read_secrets
 
     known = read_secrets(secrets) if secrets is not None else os.environ
     return load_config(config, secrets=Secrets.from_env(known))
@@ -60,7 +60,7 @@ def init(*, folder: Path, upstream: str, accounts: tuple[str, ...]) -> None:
 
     Without --account the clients' own keys go on to the model server, and each is an account.
     """
-    from stillwatch.guard.first_run import write_first_run
+    from stillwatch.guard.setup.first_run import write_first_run
 
     written = write_first_run(folder, upstream=upstream, accounts=accounts)
     click.echo(f"configuration {written.config}")
@@ -75,7 +75,7 @@ def init(*, folder: Path, upstream: str, accounts: tuple[str, ...]) -> None:
 @secrets_option
 def check(*, config: Path, secrets: Path | None) -> None:
     """Look at all that the gateway of CONFIG needs; exit code 1 when something is missing."""
-    from stillwatch.guard.checking import check as check_all
+    from stillwatch.guard.setup.checking import check as check_all
 
     loaded = load(config, secrets)
     click.echo(f"ok       configuration: mode {loaded.ladder.mode}")

@@ -10,8 +10,8 @@ import click
 from stillwatch.cli.trace_options import FILE, FOLDER, JSON, NEW
 
 if TYPE_CHECKING:
-    from stillwatch.trace.recompute import Recomputed
-    from stillwatch.trace.verification import Verification
+    from stillwatch.trace.bundle.recompute import Recomputed
+    from stillwatch.trace.bundle.verification import Verification
 
 _BUNDLE = click.Path(path_type=Path, exists=True)
 
@@ -31,8 +31,8 @@ def make(*, bundle_file: Path, out: Path, as_json: bool) -> None:
     OUT/seal.json is what is time-stamped: `bundle request` writes the request.
     """
     from stillwatch.cli.printing import print_json
-    from stillwatch.trace.bundle import make_bundle
-    from stillwatch.trace.bundle_file import read_bundle_file
+    from stillwatch.trace.bundle.case_file import read_bundle_file
+    from stillwatch.trace.bundle.making import make_bundle
 
     made = make_bundle(out, read_bundle_file(bundle_file))
     if as_json:
@@ -47,7 +47,7 @@ def make(*, bundle_file: Path, out: Path, as_json: bool) -> None:
 def request(*, folder: Path, out: Path) -> None:
     """Write a request for a time-stamp over the bundle in FOLDER; nothing is sent."""
     from stillwatch.record.disk import replace_file
-    from stillwatch.trace.bundle import request_seal
+    from stillwatch.trace.bundle.making import request_seal
 
     replace_file(out, request_seal(folder))
     click.echo(f"{out}: send it to an authority as application/timestamp-query")
@@ -59,7 +59,7 @@ def request(*, folder: Path, out: Path) -> None:
 @click.argument("response", type=FILE)
 def stamp(*, folder: Path, name: str, response: Path) -> None:
     """Put an authority's answer into the bundle in FOLDER under NAME."""
-    from stillwatch.trace.bundle import add_stamp
+    from stillwatch.trace.bundle.making import add_stamp
 
     found = add_stamp(folder, name, response.read_bytes())
     click.echo(f"stamped {found.when} by {found.authority}; `verify --roots` says if it is trusted")
@@ -78,7 +78,7 @@ def redact(
     *, source: Path, out: Path, files: tuple[str, ...], lines: tuple[str, ...], why: str
 ) -> None:
     """Copy the bundle SOURCE without some files or lines; the root stays what it is."""
-    from stillwatch.trace.redact import Redaction, lines_with, redact_bundle
+    from stillwatch.trace.bundle.redact import Redaction, lines_with, redact_bundle
 
     held: dict[str, list[int]] = {}
     for one in lines:
@@ -96,7 +96,7 @@ def redact(
 @click.argument("archive", type=NEW)
 def pack(*, folder: Path, archive: Path) -> None:
     """Write the bundle in FOLDER as one file in which no byte is free."""
-    from stillwatch.trace.bundle_files import pack_files
+    from stillwatch.trace.bundle.files import pack_files
 
     pack_files(folder, archive)
     click.echo(str(archive))
@@ -116,8 +116,8 @@ def verify(ctx: click.Context, /, *, bundle_path: Path, as_json: bool, **how: An
     Exit code 1: something was altered, or a number comes out otherwise.
     """
     from stillwatch.cli.printing import print_json
-    from stillwatch.trace.bundle import recompute_bundle, verify_bundle
-    from stillwatch.trace.verdict_data import bundle_data
+    from stillwatch.trace.bundle.making import recompute_bundle, verify_bundle
+    from stillwatch.trace.verdicts.data import bundle_data
 
     found = verify_bundle(bundle_path, trusted=how["roots"] or (), root=how["root"])
     again: tuple[Recomputed, ...] = ()
@@ -158,7 +158,7 @@ def _write_page(
     from stillwatch import __version__
     from stillwatch.record.disk import replace_file
     from stillwatch.report.verdict_page import render_verdict
-    from stillwatch.trace.verdict_data import verdict_data, verdict_of
+    from stillwatch.trace.verdicts.data import verdict_data, verdict_of
 
     verdict, plan = verdict_of(bundle_path)
     run = {"version": __version__, "command": f"stillwatch trace verify {bundle_path.name}"}

@@ -50,7 +50,7 @@ def canary() -> None:
 def canary_plan(*, as_json: bool, **how: Any) -> None:
     """Say how many canaries a proof needs, or what power a number of them has."""
     from stillwatch.cli.printing import print_json
-    from stillwatch.trace.canary_proof import Adoption, plan_canaries
+    from stillwatch.trace.canaries.proof import Adoption, plan_canaries
 
     found = plan_canaries(
         how["n"],
@@ -82,7 +82,7 @@ def canary_draw(
     CANARIES holds a line each of canary_id, probe and variants. The key comes from --key-file or
     STILLWATCH_CANARY_KEY. Publish or time-stamp the commitment before anything is served.
     """
-    from stillwatch.trace.canary import draw_assignment, read_canaries
+    from stillwatch.trace.canaries.canary import draw_assignment, read_canaries
 
     drawn = draw_assignment(
         read_canaries(canaries),
@@ -109,10 +109,10 @@ def canary_test(*, assignment: Path, outputs: Path, as_json: bool, out: Path, **
     The questions of OUTPUTS are the canaries' probes; `trace ask` asks them when its prompts are
     the file of canaries.
     """
-    from stillwatch.trace.canary import Assignment, picks_of
-    from stillwatch.trace.canary_proof import redrawn_log10_p
+    from stillwatch.trace.bundle.steps import RUNNERS
+    from stillwatch.trace.canaries.canary import Assignment, picks_of
+    from stillwatch.trace.canaries.proof import redrawn_log10_p
     from stillwatch.trace.outputs import read_outputs
-    from stillwatch.trace.steps import RUNNERS
 
     inputs = {"assignment": assignment, "outputs": outputs}
     settings = {"void": how["void"], "sequential": how["sequential"]}
@@ -142,7 +142,7 @@ def withheld() -> None:
 def withheld_plan(*, as_json: bool, pairs: bool, **how: Any) -> None:
     """Say how many answers to draw about."""
     from stillwatch.cli.printing import print_json
-    from stillwatch.trace.withheld import plan_withheld
+    from stillwatch.trace.canaries.withheld import plan_withheld
 
     found = plan_withheld(
         how["effect"],
@@ -172,7 +172,7 @@ def withheld_draw(
     The key comes from --key-file or STILLWATCH_WITHHELD_KEY. Publish or time-stamp the commitment
     before anything is served.
     """
-    from stillwatch.trace.withheld import draw_split
+    from stillwatch.trace.canaries.withheld import draw_split
 
     names = [line.strip() for line in items.read_text("utf-8").splitlines() if line.strip()]
     drawn = draw_split(
@@ -200,8 +200,8 @@ def withheld_test(*, split: Path, scores: Path, as_json: bool, out: Path, **how:
     SCORES is a JSON object: item -> mean log-likelihood per token of the answer; for pairs a list
     of two, one a rendering.
     """
-    from stillwatch.trace.steps import RUNNERS
-    from stillwatch.trace.withheld import Split, redrawn_log10_p
+    from stillwatch.trace.bundle.steps import RUNNERS
+    from stillwatch.trace.canaries.withheld import Split, redrawn_log10_p
 
     inputs = {"split": split, "scores": scores}
     if how["control"] is not None:

@@ -22,7 +22,7 @@ from stillwatch.cli.trace_options import (
 if TYPE_CHECKING:
     from stillwatch.trace.marked import MarkedText
     from stillwatch.trace.marks.protocol import Mark
-    from stillwatch.trace.radioactivity import CampaignFinding
+    from stillwatch.trace.radioactivity.closed import CampaignFinding
 
 #: Holds the watermark master key, as hex digits; the gateway and the model server read it too.
 KEY_VARIABLE = "STILLWATCH_MARK_MASTER_KEY"
@@ -78,7 +78,7 @@ def radioactivity(*, outputs: Path, as_json: bool, out: Path | None, **how: Any)
     import numpy as np
 
     from stillwatch.cli.trace_words import tell
-    from stillwatch.trace.radioactive import (
+    from stillwatch.trace.radioactivity.on_files import (
         RadioactivityFiles,
         find_radioactivity,
         find_served,
@@ -201,8 +201,8 @@ def _closed(
 
     from stillwatch.cli.printing import print_json
     from stillwatch.cli.trace_words import tell_audit, write_json
-    from stillwatch.trace import radioactivity as tests
     from stillwatch.trace.outputs import open_tokens, read_outputs
+    from stillwatch.trace.radioactivity import closed as tests
     from stillwatch.trace.watermark import campaign_mark
 
     if not how["campaigns"]:

@@ -125,6 +125,6 @@ def _run(
     test: str, inputs: dict[str, Path], settings: dict[str, Any], *, as_json: bool, out: Path | None
 ) -> None:
     from stillwatch.cli.trace_words import tell
-    from stillwatch.trace.steps import RUNNERS
+    from stillwatch.trace.bundle.steps import RUNNERS
 
     tell([RUNNERS[test](inputs, settings)], as_json=as_json, out=out)

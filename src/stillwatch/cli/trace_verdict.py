@@ -70,9 +70,9 @@ def verdict(*, plan_file: Path, out: Path | None, as_json: bool, **how: Any) -> 
     """
     from stillwatch.cli.printing import print_json
     from stillwatch.cli.trace_words import write_json
-    from stillwatch.trace.audit import DecoyAudit
     from stillwatch.trace.preregister import read_plan
-    from stillwatch.trace.verdict import decide, verdict_lines
+    from stillwatch.trace.verdicts.audit import DecoyAudit
+    from stillwatch.trace.verdicts.verdict import decide, verdict_lines
 
     audits = [one for path in how["audits"] for one in decoded(path, list[DecoyAudit])]
     found = decide(
@@ -94,10 +94,10 @@ def _completed(draft: Path, how: dict[str, Any]) -> Any:
     import msgspec
 
     from stillwatch import __version__
-    from stillwatch.trace.canary import Assignment
+    from stillwatch.trace.canaries.canary import Assignment
+    from stillwatch.trace.canaries.withheld import Split
     from stillwatch.trace.preregister import hash_prompts, read_plan
     from stillwatch.trace.suspect import read_prompts
-    from stillwatch.trace.withheld import Split
 
     found = read_plan(draft)
     drawn = [decoded(path, Assignment) for path in how["assignments"]]
@@ -115,7 +115,7 @@ def _completed(draft: Path, how: dict[str, Any]) -> Any:
 
 
 def _commit(how: dict[str, Any], plan_path: Path) -> Any:
-    from stillwatch.trace.commitments import Secret, write_commitments
+    from stillwatch.trace.bundle.commitments import Secret, write_commitments
 
     secret = {plan_path.name: Secret("plan", plan_path.read_bytes())}
     if how["prompts"] is not None:
@@ -129,7 +129,7 @@ def _commit(how: dict[str, Any], plan_path: Path) -> Any:
 
 
 def _findings(pairs: list[tuple[str, Path]]) -> dict[str, list[Any]]:
-    from stillwatch.trace.finding import Finding
+    from stillwatch.trace.verdicts.finding import Finding
 
     found: dict[str, list[Any]] = {}
     for name, path in pairs:

@@ -13,7 +13,7 @@ from stillwatch.cli.printing import print_json
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from stillwatch.trace.finding import Finding
+    from stillwatch.trace.verdicts.finding import Finding
 
 
 def finding_lines(found: Finding) -> Iterator[str]:
@@ -73,7 +73,7 @@ def tell_audit(
         suspect: whose answers.
         out: the file to write, or None.
     """
-    from stillwatch.trace.audit import audit_decoys
+    from stillwatch.trace.verdicts.audit import audit_decoys
 
     audit = audit_decoys(found, decoy_log10_p, suspect=suspect)
     click.echo(

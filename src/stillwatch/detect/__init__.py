@@ -10,9 +10,9 @@ from stillwatch.detect.findings import (
     Findings,
     write_findings,
 )
-from stillwatch.detect.fold import fold
-from stillwatch.detect.merge import merge
-from stillwatch.detect.profile import Profiles, no_profiles
+from stillwatch.detect.profiles.fold import fold
+from stillwatch.detect.profiles.merge import merge
+from stillwatch.detect.profiles.profile import Profiles, no_profiles
 from stillwatch.detect.search import Vetted, detect, search, vet
 
 __all__ = [

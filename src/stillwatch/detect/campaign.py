@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from stillwatch.detect.asked import Asked, draw_honest
-from stillwatch.detect.blocks import Block, find_blocks
-from stillwatch.detect.calibrate import Neighbourhoods
-from stillwatch.detect.companions import (
+from stillwatch.detect.config import DetectConfig
+from stillwatch.detect.confirmation.calibrate import Neighbourhoods
+from stillwatch.detect.confirmation.confirm import Judged, judge, might_be_web, reject, unite
+from stillwatch.detect.confirmation.principals import Registry, parties_of
+from stillwatch.detect.discovery.asked import Asked, draw_honest
+from stillwatch.detect.discovery.blocks import Block, find_blocks
+from stillwatch.detect.discovery.traits import Families, find_families, spread_of
+from stillwatch.detect.evidence.evidence import Background, describe, skeleton_name
+from stillwatch.detect.evidence.standing import describe_candidate, score_accounts
+from stillwatch.detect.facts import Facts, facts_of
+from stillwatch.detect.findings import Campaign, Candidate, Findings
+from stillwatch.detect.members.companions import (
     NOBODY,
     Companions,
     Echo,
@@ -20,19 +28,11 @@ from stillwatch.detect.companions import (
     find_companions,
     measure_echo,
 )
-from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.confirm import Judged, judge, might_be_web, reject, unite
-from stillwatch.detect.counting import rows_of
-from stillwatch.detect.evidence import Background, describe, skeleton_name
-from stillwatch.detect.facts import Facts, facts_of
-from stillwatch.detect.findings import Campaign, Candidate, Findings
-from stillwatch.detect.kin import find_kin
-from stillwatch.detect.levels import at_level
-from stillwatch.detect.listing import Listing, known_wording, list_exchanges
-from stillwatch.detect.principals import Registry, parties_of
-from stillwatch.detect.profile import Profiles
-from stillwatch.detect.standing import describe_candidate, score_accounts
-from stillwatch.detect.traits import Families, find_families, spread_of
+from stillwatch.detect.members.kin import find_kin
+from stillwatch.detect.members.listing import Listing, known_wording, list_exchanges
+from stillwatch.detect.profiles.counting import rows_of
+from stillwatch.detect.profiles.levels import at_level
+from stillwatch.detect.profiles.profile import Profiles
 from stillwatch.stats.evalues import log10_e_from_p
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class _Ground(NamedTuple):
 
     def blocks(self, config: DetectConfig) -> list[Block]:
         """List the groups worth a test: those of one wording, then those of one set of marks."""
-        from stillwatch.detect.cotraits import (
+        from stillwatch.detect.discovery.cotraits import (
             CotraitConfig,
             find_cogroups,
         )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from stillwatch.detect.exhibits import Exhibit
+from stillwatch.detect.evidence.exhibits import Exhibit
 from stillwatch.errors import EnvironmentUnfitError
 
 

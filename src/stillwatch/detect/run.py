@@ -13,11 +13,22 @@ import msgspec
 import numpy as np
 
 from stillwatch.detect.config import DetectConfig
+from stillwatch.detect.confirmation.selfcheck import check_calibration
 from stillwatch.detect.engines.local import fold_logs
 from stillwatch.detect.engines.parquet import split_sources
+from stillwatch.detect.evidence.limits import (
+    has_questions,
+    missing_fields,
+    untested,
+    without_questions,
+)
+from stillwatch.detect.evidence.outsiders import lone_accounts
+from stillwatch.detect.evidence.worth import Price
 from stillwatch.detect.facts import facts_of
 from stillwatch.detect.findings import Findings
-from stillwatch.detect.keep import (
+from stillwatch.detect.members.listing import Listing
+from stillwatch.detect.members.reread import Read, Reader, enrich, read_exchanges, read_files
+from stillwatch.detect.profiles.keep import (
     Marks,
     is_kept,
     load_profiles,
@@ -26,14 +37,8 @@ from stillwatch.detect.keep import (
     save_profiles,
     updating,
 )
-from stillwatch.detect.limits import has_questions, missing_fields, untested, without_questions
-from stillwatch.detect.listing import Listing
-from stillwatch.detect.outsiders import lone_accounts
-from stillwatch.detect.profile import Profiles
-from stillwatch.detect.reread import Read, Reader, enrich, read_exchanges, read_files
+from stillwatch.detect.profiles.profile import Profiles
 from stillwatch.detect.search import Vetted, search, vet
-from stillwatch.detect.selfcheck import check_calibration
-from stillwatch.detect.worth import Price
 from stillwatch.errors import reject
 from stillwatch.logs.accounts import AccountTable, load_accounts
 from stillwatch.logs.reader import ReadOptions
@@ -157,7 +162,9 @@ def _with_owners(
     """Add what only a table of accounts can tell: names that share one owner."""
     if table is None:
         return findings
-    from stillwatch.detect.owners import list_owners  # numba behind it takes its time to start
+    from stillwatch.detect.confirmation.owners import (
+        list_owners,  # numba behind it takes its time to start
+    )
 
     facts = facts_of(profiles.accounts, table)
     owners = list_owners(profiles, facts, findings, config=config)

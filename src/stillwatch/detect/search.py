@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 from stillwatch.detect.campaign import find_campaigns
 from stillwatch.detect.config import DetectConfig
 from stillwatch.detect.findings import Findings, ReferenceWeb
-from stillwatch.detect.fold import fold
-from stillwatch.detect.profile import Profiles
+from stillwatch.detect.profiles.fold import fold
+from stillwatch.detect.profiles.profile import Profiles
 
 if TYPE_CHECKING:
-    from stillwatch.detect.listing import Listing
+    from stillwatch.detect.members.listing import Listing
     from stillwatch.logs.accounts import AccountTable
 
 

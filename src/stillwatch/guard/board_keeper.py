@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from stillwatch.guard.books import Books
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.orders import Clearance
 from stillwatch.guard.policy.live import LivePolicy
-from stillwatch.guard.verdict import Board, VerdictTable
+from stillwatch.guard.recording.books import Books
+from stillwatch.guard.wall.orders import Clearance
+from stillwatch.guard.wall.verdict import Board, VerdictTable
 
 _T = TypeVar("_T")
 

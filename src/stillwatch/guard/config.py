@@ -19,15 +19,15 @@ import msgspec
 from stillwatch.errors import ConfigError, InvalidInputError, reject
 from stillwatch.guard.admin.settings import AdminConfig
 from stillwatch.guard.batch.settings import BatchConfig
-from stillwatch.guard.challenge import ChallengeConfig
-from stillwatch.guard.framing import ServerConfig
+from stillwatch.guard.connections.framing import ServerConfig
+from stillwatch.guard.connections.tls import TlsConfig
 from stillwatch.guard.inside.config import InsideConfig
-from stillwatch.guard.keeping import RecordConfig
-from stillwatch.guard.ladder import DAY_S, Hysteresis, Ladder, LadderRule, Rung
-from stillwatch.guard.owners import ResponsesConfig
+from stillwatch.guard.recording.keeping import RecordConfig
+from stillwatch.guard.routes.owners import ResponsesConfig
 from stillwatch.guard.shared.config import SharedConfig
-from stillwatch.guard.telemetry_config import OtelConfig
-from stillwatch.guard.tls import TlsConfig
+from stillwatch.guard.telling.telemetry_config import OtelConfig
+from stillwatch.guard.wall.challenge import ChallengeConfig
+from stillwatch.guard.wall.ladder import DAY_S, Hysteresis, Ladder, LadderRule, Rung
 from stillwatch.record.privacy import KeyedHash
 
 #: Environment variable of each secret; a secret never stands in the file.

@@ -24,17 +24,17 @@ from starlette.types import Receive, Scope, Send
 
 from stillwatch.errors import EnvironmentUnfitError
 from stillwatch.guard.admin.routes import ADMIN_PREFIX, serve_admin, serve_health
-from stillwatch.guard.ask_route import serve_ask
 from stillwatch.guard.batch.routes import route_of
 from stillwatch.guard.batch.serve import serve_batches
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.framing import ServerConfig
-from stillwatch.guard.front import Front
+from stillwatch.guard.connections.framing import ServerConfig
+from stillwatch.guard.connections.front import Front
 from stillwatch.guard.inside.guardrail_route import GuardrailRoute
-from stillwatch.guard.lifecycle import reload_on
-from stillwatch.guard.pass_route import serve_other
+from stillwatch.guard.routes.ask_route import serve_ask
+from stillwatch.guard.routes.pass_route import serve_other
+from stillwatch.guard.routes.wires import wire_of
+from stillwatch.guard.setup.lifecycle import reload_on
 from stillwatch.guard.state import GuardState
-from stillwatch.guard.wires import wire_of
 
 
 class Gateway:

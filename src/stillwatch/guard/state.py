@@ -16,25 +16,25 @@ from stillwatch.guard.admin.traffic import Traffic
 from stillwatch.guard.batch.desk import Desk
 from stillwatch.guard.batch.sweep import sweep_always
 from stillwatch.guard.board_keeper import BoardKeeper
-from stillwatch.guard.books import Books
-from stillwatch.guard.callers import Callers
-from stillwatch.guard.challenge import Challenges, Nonces, TableNonces
 from stillwatch.guard.clock import Clock, SimulatedClock, WallClock
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.deeds import Deeds
+from stillwatch.guard.connections.tls import upstream_tls
+from stillwatch.guard.connections.upstream import Upstream
 from stillwatch.guard.keys import KeyTable
-from stillwatch.guard.ladder import TokenBuckets
-from stillwatch.guard.learned import Learned
-from stillwatch.guard.link import LearnerLink, LearnerStuckError
-from stillwatch.guard.metrics import Metrics
-from stillwatch.guard.owners import Owners, OwnerTable
+from stillwatch.guard.learning.learned import Learned
+from stillwatch.guard.learning.link import LearnerLink, LearnerStuckError
 from stillwatch.guard.policy.live import LivePolicy, Settings
-from stillwatch.guard.recorder import Recorder, Recording
-from stillwatch.guard.telemetry import open_telemetry
-from stillwatch.guard.tls import upstream_tls
-from stillwatch.guard.unfinished import Unfinished
-from stillwatch.guard.upstream import Upstream
-from stillwatch.guard.verdict import VerdictTable
+from stillwatch.guard.recording.books import Books
+from stillwatch.guard.recording.recorder import Recorder, Recording
+from stillwatch.guard.recording.unfinished import Unfinished
+from stillwatch.guard.routes.callers import Callers
+from stillwatch.guard.routes.owners import Owners, OwnerTable
+from stillwatch.guard.telling.metrics import Metrics
+from stillwatch.guard.telling.telemetry import open_telemetry
+from stillwatch.guard.wall.challenge import Challenges, Nonces, TableNonces
+from stillwatch.guard.wall.deeds import Deeds
+from stillwatch.guard.wall.ladder import TokenBuckets
+from stillwatch.guard.wall.verdict import VerdictTable
 from stillwatch.record.journal import Journal
 from stillwatch.record.privacy import KeyedHash
 

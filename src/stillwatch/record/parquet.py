@@ -14,6 +14,31 @@ from stillwatch.errors import RecordError
 from stillwatch.record.disk import sync_folder
 from stillwatch.record.exchange import ARROW_SCHEMA
 
+#: Columns hardly any two rows of which are alike: looking for repeats in them costs time and room.
+_DIFFERENT = frozenset({
+    "exchange_id", "started_at", "first_output_at", "ended_at", "origin",
+    "answers.list.element.text",
+})  # fmt: skip
+
+
+def _paths(name: str, kind: pa.DataType) -> list[str]:
+    """Name the columns of a field as Parquet does."""
+    if pa.types.is_map(kind):
+        return [f"{name}.key_value.{part}" for part in ("key", "value")]
+    if pa.types.is_list(kind):
+        return _paths(f"{name}.list.element", kind.value_type)
+    if pa.types.is_struct(kind):
+        return [path for field in kind for path in _paths(f"{name}.{field.name}", field.type)]
+    return [name]
+
+
+_REPEATED = [
+    path
+    for field in ARROW_SCHEMA
+    for path in _paths(field.name, field.type)
+    if path not in _DIFFERENT
+]
+
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[pq.ParquetFile]:
@@ -63,7 +88,9 @@ class DayFile(abc.ABC):
         folder.mkdir(exist_ok=True)
         self.path = folder / f"{name}.parquet"
         self._hidden = hidden_path(self.path)
-        self.writer = pq.ParquetWriter(self._hidden, ARROW_SCHEMA, compression="zstd")
+        self.writer = pq.ParquetWriter(
+            self._hidden, ARROW_SCHEMA, compression="zstd", use_dictionary=_REPEATED
+        )
 
     @abc.abstractmethod
     def flush(self) -> int:

@@ -18,11 +18,11 @@ import aiohttp
 import msgspec
 
 from stillwatch.errors import EnvironmentUnfitError, StillwatchError
-from stillwatch.guard.challenge import ChallengeConfig
 from stillwatch.guard.config import GuardConfig, LearnerConfig, Secrets
 from stillwatch.guard.keys import Issued, write_key_table
-from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung
-from stillwatch.guard.learned import Learned
+from stillwatch.guard.learning.learned import Learned
+from stillwatch.guard.wall.challenge import ChallengeConfig
+from stillwatch.guard.wall.ladder import DAY_S, Ladder, LadderRule, Rung
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.privacy import KeyedHash
 from stillwatch.record.store import compact, count_exchanges, write_store

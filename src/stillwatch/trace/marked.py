@@ -18,11 +18,11 @@ from stillwatch.errors import extra, reject
 from stillwatch.model.folder import load_weights
 from stillwatch.model.huggingface import is_house_folder, load_causal
 from stillwatch.stats.multiple import holm_log10
-from stillwatch.trace.finding import Finding
 from stillwatch.trace.marks.processor import MarkProcessor
 from stillwatch.trace.marks.protocol import Mark, mark_windows
 from stillwatch.trace.outputs import SuspectOutput, open_tokens
-from stillwatch.trace.windows import TokenSequence, Windows
+from stillwatch.trace.radioactivity.windows import TokenSequence, Windows
+from stillwatch.trace.verdicts.finding import Finding
 
 Floats = npt.NDArray[np.float64]
 

@@ -24,7 +24,7 @@ from stillwatch.model.folder import ChatTokenizer
 from stillwatch.model.huggingface import is_house_folder
 from stillwatch.record.exchange import Exchange, Message, from_batch
 from stillwatch.record.privacy import KeyedHash
-from stillwatch.trace.windows import TokenSequence
+from stillwatch.trace.radioactivity.windows import TokenSequence
 
 #: The file that `stillwatch trace ask` leaves in its folder.
 OUTPUTS = "outputs.jsonl"

@@ -20,7 +20,7 @@ import msgspec
 from stillwatch.errors import ConfigError, InvalidInputError, reject
 from stillwatch.record.disk import replace_file
 from stillwatch.record.exchange import canonical_json
-from stillwatch.trace.finding import DRAWS
+from stillwatch.trace.verdicts.finding import DRAWS
 
 _PLAN = b"stillwatch analysis plan 1\0"
 _PROMPTS = b"stillwatch prompts 1\0"

@@ -16,7 +16,7 @@ import msgspec
 
 from stillwatch.errors import ConfigError, InvalidInputError, reject
 from stillwatch.record.exchange import canonical_json
-from stillwatch.trace.canary import read_canaries
+from stillwatch.trace.canaries.canary import read_canaries
 from stillwatch.trace.preregister import AnalysisPlan, check_prompts
 
 _PURPOSE = b"stillwatch purpose 1\0"

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from stillwatch.errors import reject
 from stillwatch.stats.pvalues import PValue, binomial_upper_tail
-from stillwatch.trace.windows import (
+from stillwatch.trace.radioactivity.windows import (
     Ids,
     Mask,
     TokenSequence,

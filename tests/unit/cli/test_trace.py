@@ -10,11 +10,11 @@ import pytest
 
 from stillwatch.cli.main import main
 from stillwatch.siege.teachers import house_teacher
-from stillwatch.trace.canary import Assignment, picks_of
-from stillwatch.trace.finding import Finding
+from stillwatch.trace.canaries.canary import Assignment, picks_of
+from stillwatch.trace.canaries.withheld import Split
 from stillwatch.trace.outputs import SuspectOutput, open_tokens, write_outputs
+from stillwatch.trace.verdicts.finding import Finding
 from stillwatch.trace.watermark import campaign_mark
-from stillwatch.trace.withheld import Split
 
 KEY = "ab" * 32
 

@@ -3,11 +3,11 @@
 import numpy as np
 from detect_digests import Question, profiles_of
 
-from stillwatch.detect.blocks import Block, drop_hangers_on, find_blocks
 from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.principals import parties_of
-from stillwatch.detect.profile import Ints
-from stillwatch.detect.traits import Families
+from stillwatch.detect.confirmation.principals import parties_of
+from stillwatch.detect.discovery.blocks import Block, drop_hangers_on, find_blocks
+from stillwatch.detect.discovery.traits import Families
+from stillwatch.detect.profiles.profile import Ints
 from stillwatch.text.ragged import Ragged
 
 

@@ -20,7 +20,7 @@ from stillwatch.detect import (
     no_profiles,
     write_findings,
 )
-from stillwatch.detect.confirm import Judged, reject
+from stillwatch.detect.confirmation.confirm import Judged, reject
 from stillwatch.errors import EnvironmentUnfitError, InvalidInputError
 from stillwatch.record.exchange import Exchange, Message, to_batch
 

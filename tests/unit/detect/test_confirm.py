@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 from detect_digests import Question, askers, profiles_of
 
-from stillwatch.detect.asked import Asked
-from stillwatch.detect.blocks import Block
-from stillwatch.detect.calibrate import Neighbourhoods
 from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.confirm import Judged, drop_repeaters, judge, might_be_web, unite
-from stillwatch.detect.principals import Parties, Registry
-from stillwatch.detect.profile import Profiles
+from stillwatch.detect.confirmation.calibrate import Neighbourhoods
+from stillwatch.detect.confirmation.confirm import (
+    Judged,
+    drop_repeaters,
+    judge,
+    might_be_web,
+    unite,
+)
+from stillwatch.detect.confirmation.principals import Parties, Registry
+from stillwatch.detect.discovery.asked import Asked
+from stillwatch.detect.discovery.blocks import Block
+from stillwatch.detect.profiles.profile import Profiles
 
 _CONFIG = DetectConfig(null_groups=150)
 _N = 24

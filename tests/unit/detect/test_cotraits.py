@@ -5,12 +5,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from stillwatch.detect.communities import communities, surprise
-from stillwatch.detect.cotraits import CoGroup, CotraitConfig, find_cogroups
+from stillwatch.detect.discovery.communities import communities, surprise
+from stillwatch.detect.discovery.cotraits import CoGroup, CotraitConfig, find_cogroups
+from stillwatch.detect.discovery.peel import densest, graph_of
 from stillwatch.detect.facts import Facts, facts_of
-from stillwatch.detect.fold import fold
-from stillwatch.detect.peel import densest, graph_of
-from stillwatch.detect.profile import Profiles
+from stillwatch.detect.profiles.fold import fold
+from stillwatch.detect.profiles.profile import Profiles
 from stillwatch.errors import InvalidInputError
 from stillwatch.logs.accounts import AccountRow, AccountTable
 from stillwatch.record.exchange import Exchange, to_batch

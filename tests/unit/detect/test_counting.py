@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stillwatch.detect.asked import MOST_HONEST, draw_honest
-from stillwatch.detect.counting import look_up, numbered, rows_of
+from stillwatch.detect.discovery.asked import MOST_HONEST, draw_honest
+from stillwatch.detect.profiles.counting import look_up, numbered, rows_of
 from stillwatch.text.ragged import Ragged, starts_of
 
 _TOP = {"uint32": 2**32 - 1, "int64": 2**63 - 1, "uint64": 2**64 - 1}

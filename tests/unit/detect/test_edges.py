@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 
 from stillwatch.detect import Findings, Profiles, detect, fold
-from stillwatch.detect.activity import activity_of, background_of, lives_of
-from stillwatch.detect.cotraits import find_cogroups
+from stillwatch.detect.confirmation.activity import activity_of, background_of, lives_of
+from stillwatch.detect.confirmation.lifetimes import joint_switch
+from stillwatch.detect.confirmation.principals import Registry
+from stillwatch.detect.confirmation.timing import measure_timing, timing_p_value
+from stillwatch.detect.discovery.cotraits import find_cogroups
 from stillwatch.detect.facts import facts_of
-from stillwatch.detect.lifetimes import joint_switch
-from stillwatch.detect.principals import Registry
-from stillwatch.detect.timing import measure_timing, timing_p_value
 from stillwatch.record.exchange import Exchange, Message, to_batch
 
 WORDS = np.array([f"w{i}" for i in range(4000)])

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from stillwatch.detect import DetectConfig, Findings, fold, no_profiles
-from stillwatch.detect.blocks import find_blocks
-from stillwatch.detect.companions import NOBODY
-from stillwatch.detect.confirm import Judged
-from stillwatch.detect.doubts import Seen, weigh_doubts
-from stillwatch.detect.evidence import Background, describe, recount
-from stillwatch.detect.exhibits import (
+from stillwatch.detect.confirmation.confirm import Judged
+from stillwatch.detect.confirmation.principals import Registry, parties_of
+from stillwatch.detect.confirmation.selfcheck import check_calibration
+from stillwatch.detect.discovery.blocks import find_blocks
+from stillwatch.detect.discovery.shared import holders, is_shared, shared_traits
+from stillwatch.detect.discovery.traits import find_families, spread_of
+from stillwatch.detect.evidence.doubts import Seen, weigh_doubts
+from stillwatch.detect.evidence.evidence import Background, describe, recount
+from stillwatch.detect.evidence.exhibits import (
     Doubts,
     Null,
     Timeline,
@@ -19,15 +22,12 @@ from stillwatch.detect.exhibits import (
     Web,
     Wordings,
 )
+from stillwatch.detect.evidence.scenes import skeleton_letter, timeline_of, value_of
+from stillwatch.detect.evidence.worth import Price
 from stillwatch.detect.facts import no_facts
-from stillwatch.detect.principals import Registry, parties_of
-from stillwatch.detect.reread import Read, enrich, keys_of, read_exchanges
-from stillwatch.detect.scenes import skeleton_letter, timeline_of, value_of
-from stillwatch.detect.selfcheck import check_calibration
-from stillwatch.detect.shared import holders, is_shared, shared_traits
-from stillwatch.detect.tape import Taken
-from stillwatch.detect.traits import find_families, spread_of
-from stillwatch.detect.worth import Price
+from stillwatch.detect.members.companions import NOBODY
+from stillwatch.detect.members.reread import Read, enrich, keys_of, read_exchanges
+from stillwatch.detect.profiles.tape import Taken
 from stillwatch.record.exchange import Exchange, Message, to_batch
 
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from stillwatch.detect.explain import Case, Explanation
+from stillwatch.detect.evidence.explain import Case, Explanation
 from stillwatch.errors import InvalidInputError
 
 

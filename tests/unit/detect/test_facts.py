@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pyarrow as pa
 
+from stillwatch.detect.discovery.marks import marks_of
 from stillwatch.detect.facts import facts_of, hash_texts, no_facts
-from stillwatch.detect.fold import fold
-from stillwatch.detect.marks import marks_of
+from stillwatch.detect.profiles.fold import fold
 from stillwatch.logs.accounts import AccountRow, AccountTable
 from stillwatch.record.exchange import Exchange, to_batch
 

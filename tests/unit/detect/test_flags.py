@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stillwatch.detect.flags import FLAGS, add_flags, names_of, question_flags
+from stillwatch.detect.evidence.flags import FLAGS, add_flags, names_of, question_flags
 from stillwatch.text.tokens import tokenize
 
 

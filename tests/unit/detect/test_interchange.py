@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stillwatch.detect.calibrate import tail_p_value
-from stillwatch.detect.interchange import (
+from stillwatch.detect.confirmation.calibrate import tail_p_value
+from stillwatch.detect.confirmation.interchange import (
     confirms,
     first_asked,
     measure_families,

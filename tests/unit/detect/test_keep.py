@@ -20,7 +20,7 @@ from stillwatch.detect import (
     no_profiles,
     write_findings,
 )
-from stillwatch.detect.keep import (
+from stillwatch.detect.profiles.keep import (
     Marks,
     forget_accounts,
     is_kept,
@@ -30,9 +30,9 @@ from stillwatch.detect.keep import (
     save_profiles,
     updating,
 )
-from stillwatch.detect.levels import at_level
-from stillwatch.detect.overlap import find_overlap
-from stillwatch.detect.tables import pack, unpack
+from stillwatch.detect.profiles.levels import at_level
+from stillwatch.detect.profiles.overlap import find_overlap
+from stillwatch.detect.profiles.tables import pack, unpack
 from stillwatch.errors import EnvironmentUnfitError, InvalidInputError, RecordError
 from stillwatch.record.exchange import Exchange, Message, to_batch
 
@@ -230,7 +230,7 @@ def test_a_run_that_dies_leaves_the_old_profiles(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from stillwatch.detect import FoldConfig, fold\n"
-        "from stillwatch.detect.keep import load_profiles, save_profiles\n"
+        "from stillwatch.detect.profiles.keep import load_profiles, save_profiles\n"
         "from stillwatch.errors import EnvironmentUnfitError\n"
         "folder = Path(sys.argv[1]); profiles = load_profiles(folder)\n"
         "for size in map(int, sys.argv[2:]):\n"

@@ -3,7 +3,7 @@
 import numpy as np
 from detect_digests import Question, profiles_of
 
-from stillwatch.detect.kin import find_kin
+from stillwatch.detect.members.kin import find_kin
 
 _TEMPLATE, _VARIANT = [1, 2, 3, 4], [50, 51, 52]
 _MEMBERS = np.arange(10)

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from detect_digests import Question, profiles_of, ragged
 
-from stillwatch.detect.blocks import Block
-from stillwatch.detect.exhibits import Value
+from stillwatch.detect.discovery.blocks import Block
+from stillwatch.detect.discovery.traits import Families
+from stillwatch.detect.evidence.exhibits import Value
 from stillwatch.detect.findings import Campaign, Evidence, Findings
-from stillwatch.detect.listing import Known, Listing, known_wording, list_exchanges
-from stillwatch.detect.profile import Profiles
-from stillwatch.detect.tape import TapeRows, TapeWriter, Wording
-from stillwatch.detect.traits import Families
+from stillwatch.detect.members.listing import Known, Listing, known_wording, list_exchanges
+from stillwatch.detect.profiles.profile import Profiles
+from stillwatch.detect.profiles.tape import TapeRows, TapeWriter, Wording
 
 _ONE, _TWO = [1, 2, 3, 4], [11, 12]
 _KNOWN = Known(Wording(ragged([_ONE, _TWO]), np.array([2.0, 1.0])), ("web-one", "web-two"))

@@ -16,10 +16,10 @@ from stillwatch.detect.engines.census import take_census
 from stillwatch.detect.engines.local import fold_logs
 from stillwatch.detect.engines.parquet import Unit, read_unit, split_sources, units_of
 from stillwatch.detect.engines.shard import Shard, gather_digests, merge_range, sum_totals
-from stillwatch.detect.fold import fold
-from stillwatch.detect.profile import Profiles
-from stillwatch.detect.tables import to_tables
-from stillwatch.detect.tape import read_tape
+from stillwatch.detect.profiles.fold import fold
+from stillwatch.detect.profiles.profile import Profiles
+from stillwatch.detect.profiles.tables import to_tables
+from stillwatch.detect.profiles.tape import read_tape
 from stillwatch.errors import EnvironmentUnfitError, RecordError
 from stillwatch.logs.source import find_sources
 from stillwatch.record.exchange import Exchange, Message, to_batch

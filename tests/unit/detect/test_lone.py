@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillwatch.detect.lone import AccountSums, score_lone
+from stillwatch.detect.evidence.lone import AccountSums, score_lone
 from stillwatch.errors import InvalidInputError
 from stillwatch.text.features import LENGTH, WIDTH
 

@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 
 from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.cotraits import CoGroup
+from stillwatch.detect.confirmation.owners import (
+    HiddenOwner,
+    Tie,
+    _trimmed,
+    find_hidden_owners,
+    list_owners,
+)
+from stillwatch.detect.confirmation.principals import Registry, parties_of
+from stillwatch.detect.discovery.cotraits import CoGroup
 from stillwatch.detect.facts import Facts, facts_of
 from stillwatch.detect.findings import Findings, owner_of
-from stillwatch.detect.fold import fold
-from stillwatch.detect.owners import HiddenOwner, Tie, _trimmed, find_hidden_owners, list_owners
-from stillwatch.detect.principals import Registry, parties_of
-from stillwatch.detect.profile import Profiles
+from stillwatch.detect.profiles.fold import fold
+from stillwatch.detect.profiles.profile import Profiles
 from stillwatch.logs.accounts import AccountRow, AccountTable
 from stillwatch.record.exchange import Exchange, to_batch
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from stillwatch.detect.confirmation.principals import Principals, Registry, parties_of
 from stillwatch.detect.facts import facts_of
-from stillwatch.detect.fold import fold
-from stillwatch.detect.principals import Principals, Registry, parties_of
+from stillwatch.detect.profiles.fold import fold
 from stillwatch.logs.accounts import AccountRow, AccountTable
 from stillwatch.record.exchange import Exchange, to_batch
 

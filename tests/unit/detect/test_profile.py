@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.detect import FoldConfig, Profiles, fold, merge, no_profiles
-from stillwatch.detect.flags import FLAGS
-from stillwatch.detect.levels import at_level
-from stillwatch.detect.tape import TapeRows
+from stillwatch.detect.evidence.flags import FLAGS
+from stillwatch.detect.profiles.levels import at_level
+from stillwatch.detect.profiles.tape import TapeRows
 from stillwatch.errors import InvalidInputError
 from stillwatch.record.exchange import Exchange, Message, to_batch
 from stillwatch.text.features import text_features

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillwatch.detect.quotes import mark_shared, split_marks, without_marks
+from stillwatch.detect.evidence.quotes import mark_shared, split_marks, without_marks
 
 FRAME = "Write every step of the argument and end with the result."
 

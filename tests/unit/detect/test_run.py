@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from stillwatch.cli.main import stillwatch
 from stillwatch.detect import fold
-from stillwatch.detect.limits import missing_fields
+from stillwatch.detect.evidence.limits import missing_fields
 from stillwatch.record.exchange import Exchange, to_batch
 from stillwatch.record.store import write_store
 

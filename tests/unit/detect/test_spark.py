@@ -13,9 +13,9 @@ from detect_world import DetectWorld
 from stillwatch.detect import FoldConfig, Profiles, find_campaigns, fold, write_findings
 from stillwatch.detect.engines.spark import fold_spark
 from stillwatch.detect.engines.spark_session import has_java, local_session
-from stillwatch.detect.levels import levels_of
-from stillwatch.detect.tables import pack
-from stillwatch.detect.tape import TapeWriter, read_tape
+from stillwatch.detect.profiles.levels import levels_of
+from stillwatch.detect.profiles.tables import pack
+from stillwatch.detect.profiles.tape import TapeWriter, read_tape
 from stillwatch.errors import InvalidInputError, RecordError
 from stillwatch.record.exchange import to_batch
 from stillwatch.record.store import scan_store, store_files, write_store

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stillwatch.detect.tape import (
+from stillwatch.detect.profiles.tape import (
     SCHEMA,
     Taken,
     TapeRows,

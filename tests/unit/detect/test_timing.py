@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stillwatch.detect.activity import (
+from stillwatch.detect.config import FoldConfig
+from stillwatch.detect.confirmation.activity import (
     DAY,
     Activity,
     Background,
@@ -17,18 +18,17 @@ from stillwatch.detect.activity import (
     lives_of,
     untested,
 )
-from stillwatch.detect.config import FoldConfig
-from stillwatch.detect.facts import facts_of
-from stillwatch.detect.fold import fold
-from stillwatch.detect.lifetimes import births_after_closures, joint_switch
-from stillwatch.detect.rhythm import measure_rhythm
-from stillwatch.detect.timing import (
+from stillwatch.detect.confirmation.lifetimes import births_after_closures, joint_switch
+from stillwatch.detect.confirmation.rhythm import measure_rhythm
+from stillwatch.detect.confirmation.timing import (
     even_load,
     measure_timing,
     rank_timing,
     think_time,
     timing_p_value,
 )
+from stillwatch.detect.facts import facts_of
+from stillwatch.detect.profiles.fold import fold
 from stillwatch.logs.accounts import AccountRow, AccountTable
 from stillwatch.record.exchange import Exchange, to_batch
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillwatch.detect.flags import FLAGS
-from stillwatch.detect.fold import fold
-from stillwatch.detect.window import (
+from stillwatch.detect.confirmation.window import (
     FeatureSum,
     WindowTest,
     sum_features,
     sum_of_totals,
     unbiased_mmd2,
 )
+from stillwatch.detect.evidence.flags import FLAGS
+from stillwatch.detect.profiles.fold import fold
 from stillwatch.errors import InvalidInputError
 from stillwatch.record.exchange import Exchange, Message, to_batch
 from stillwatch.text.features import LENGTH, WIDTH, embedded_features, text_features

@@ -6,12 +6,12 @@ from detect_digests import Question, askers, profiles_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillwatch.detect.clusters import lead
 from stillwatch.detect.config import DetectConfig
-from stillwatch.detect.interchange import confirms, measure_families
-from stillwatch.detect.principals import parties_of
-from stillwatch.detect.profile import Profiles
-from stillwatch.detect.traits import Families, find_families, spread_of
+from stillwatch.detect.confirmation.interchange import confirms, measure_families
+from stillwatch.detect.confirmation.principals import parties_of
+from stillwatch.detect.discovery.clusters import lead
+from stillwatch.detect.discovery.traits import Families, find_families, spread_of
+from stillwatch.detect.profiles.profile import Profiles
 from stillwatch.text.ragged import starts_of
 
 _QUEUE, _CLUB = list(range(100, 110)), list(range(200, 210))

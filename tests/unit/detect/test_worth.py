@@ -2,7 +2,7 @@
 
 import pytest
 
-from stillwatch.detect.worth import (
+from stillwatch.detect.evidence.worth import (
     PRICES,
     Price,
     average_price,

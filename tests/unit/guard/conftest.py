@@ -14,8 +14,8 @@ import uvicorn
 from stillwatch.guard.config import GuardConfig, LearnerConfig, Secrets
 from stillwatch.guard.gateway import Gateway, listen, server_config
 from stillwatch.guard.keys import Issued, write_key_table
-from stillwatch.guard.ladder import Ladder, LadderRule, Rung
 from stillwatch.guard.state import GuardState
+from stillwatch.guard.wall.ladder import Ladder, LadderRule, Rung
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.journal import read_journal
 from stillwatch.record.privacy import KeyedHash

@@ -16,9 +16,9 @@ from tests.unit.guard.conftest import Served, served
 from stillwatch.guard.admin.gate import refuse_place
 from stillwatch.guard.admin.settings import AdminConfig
 from stillwatch.guard.admin.traffic import Histogram
-from stillwatch.guard.audit import read_audit, verify_audit
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.verdict import CampaignVerdict, Verdict, VerdictTable
+from stillwatch.guard.recording.audit import read_audit, verify_audit
+from stillwatch.guard.wall.verdict import CampaignVerdict, Verdict, VerdictTable
 
 Make = Callable[..., GuardConfig]
 FAR = 4e9  # expiry after every test

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from stillwatch.errors import RecordError
-from stillwatch.guard.audit import GENESIS, AuditEvent, append_audit, read_audit, verify_audit
+from stillwatch.guard.recording.audit import (
+    GENESIS,
+    AuditEvent,
+    append_audit,
+    read_audit,
+    verify_audit,
+)
 
 
 def _events(n: int) -> list[AuditEvent]:

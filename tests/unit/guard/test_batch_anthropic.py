@@ -13,7 +13,7 @@ from tests.unit.guard.test_gateway import flag
 from stillwatch.guard.batch.settings import BatchConfig
 from stillwatch.guard.batch.sweep import sweep
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.ladder import Ladder, LadderRule, Rung
+from stillwatch.guard.wall.ladder import Ladder, LadderRule, Rung
 from stillwatch.wire.signature import verify_mark
 
 Make = Callable[..., GuardConfig]

@@ -12,13 +12,13 @@ from tests.unit.guard.batch_vendor import Vendor, chat_rows, form_of, serving, s
 from tests.unit.guard.conftest import SECRETS, ScriptedUpstream, Served, served
 from tests.unit.guard.test_gateway import flag
 
-from stillwatch.guard.audit import read_audit
 from stillwatch.guard.batch.settings import BatchConfig
 from stillwatch.guard.batch.sweep import sweep
-from stillwatch.guard.challenge import ChallengeConfig
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.ladder import Ladder, LadderRule, Rung
-from stillwatch.guard.owners import Owner
+from stillwatch.guard.recording.audit import read_audit
+from stillwatch.guard.routes.owners import Owner
+from stillwatch.guard.wall.challenge import ChallengeConfig
+from stillwatch.guard.wall.ladder import Ladder, LadderRule, Rung
 from stillwatch.record.exchange import Exchange
 from stillwatch.wire.signature import verify_mark
 
@@ -107,6 +107,20 @@ async def test_a_row_is_recorded_once_however_it_is_fetched(
         assert found == await rows_on_record(gateway)
     assert content == b"".join(got[start][:333] for start in starts)
     assert sorted(f"roman {i}" for i in range(12)) == [one.question for one in found]
+
+
+async def test_the_last_byte_waits_for_the_record(make_config: Make, vendor: Vendor) -> None:
+    """A client that leaves with the last byte of its results takes no row off the record."""
+    async with served(make_config(upstream=vendor.url)) as gateway, client_of(gateway) as client:
+        batch = await make_batch(client, chat_rows(2000))
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        path = f"/v1/files/{batch.output_file_id}/content"
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: g\r\nx-api-key: key-ann\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(vendor.files[batch.output_file_id]))
+        writer.transport.abort()
+        found = await rows_on_record(gateway)
+    assert 2000 == len(found)
 
 
 async def test_two_downloads_at_once_record_a_row_once(make_config: Make, vendor: Vendor) -> None:

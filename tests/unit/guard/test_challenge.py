@@ -10,10 +10,10 @@ from tests.unit.guard.conftest import SECRETS, ScriptedUpstream, Served, served
 from tests.unit.guard.test_gateway import flag
 
 from stillwatch.errors import ConfigError, InvalidInputError, NotPermittedError
-from stillwatch.guard.audit import read_audit
-from stillwatch.guard.challenge import ChallengeConfig, issue_token, read_token
 from stillwatch.guard.config import GuardConfig, Secrets
-from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung
+from stillwatch.guard.recording.audit import read_audit
+from stillwatch.guard.wall.challenge import ChallengeConfig, issue_token, read_token
+from stillwatch.guard.wall.ladder import DAY_S, Ladder, LadderRule, Rung
 
 Make = Callable[..., GuardConfig]
 SECRET = b"c" * 32

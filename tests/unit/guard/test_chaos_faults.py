@@ -9,8 +9,8 @@ from tests.unit.guard.test_gateway import flag
 
 from stillwatch.guard.clock import WallClock
 from stillwatch.guard.config import GuardConfig, Limits
-from stillwatch.guard.ladder import DAY_S, Ladder
-from stillwatch.guard.lifecycle import Reloaded, reload
+from stillwatch.guard.setup.lifecycle import Reloaded, reload
+from stillwatch.guard.wall.ladder import DAY_S, Ladder
 from stillwatch.wire.signature import MARK_HEADER
 
 Make = Callable[..., GuardConfig]

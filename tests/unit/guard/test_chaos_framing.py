@@ -8,7 +8,7 @@ import pytest
 from tests.unit.guard.conftest import ANSWER, ScriptedUpstream, Served, served
 
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.framing import ServerConfig
+from stillwatch.guard.connections.framing import ServerConfig
 
 Make = Callable[..., GuardConfig]
 BODY = b'{"model":"m","messages":[{"role":"user","content":"q"}]}'

@@ -10,7 +10,7 @@ import h11
 from tests.unit.guard.conftest import ANSWER, served
 
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.framing import ServerConfig
+from stillwatch.guard.connections.framing import ServerConfig
 
 Make = Callable[..., GuardConfig]
 N_CASES = 400

@@ -16,7 +16,7 @@ import pytest
 from tests.unit.guard.conftest import ANSWER, SECRETS, ScriptedUpstream, Seen, whole
 
 from stillwatch.guard.config import GuardConfig, load_config
-from stillwatch.guard.framing import ServerConfig
+from stillwatch.guard.connections.framing import ServerConfig
 from stillwatch.guard.gateway import run_gateway
 from stillwatch.guard.keys import Issued, write_key_table
 from stillwatch.record.journal import read_journal, verify_journal

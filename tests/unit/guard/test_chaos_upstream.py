@@ -14,7 +14,7 @@ from tests.unit.guard.conftest import ANSWER, ScriptedUpstream, Seen, served, wh
 
 from stillwatch.errors import ConfigError, StillwatchError
 from stillwatch.guard.config import GuardConfig, Limits
-from stillwatch.guard.tls import TlsConfig, upstream_tls
+from stillwatch.guard.connections.tls import TlsConfig, upstream_tls
 
 Make = Callable[..., GuardConfig]
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

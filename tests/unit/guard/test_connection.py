@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from stillwatch.errors import InvalidInputError
 from stillwatch.guard.config import Limits
-from stillwatch.guard.upstream import Upstream, UpstreamError
+from stillwatch.guard.connections.upstream import Upstream, UpstreamError
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

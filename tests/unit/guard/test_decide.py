@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.guard.decide import ALLOWED, Decision, decide, decide_unread
-from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung, TokenBuckets
-from stillwatch.guard.verdict import Board, CampaignVerdict, Verdict
+from stillwatch.guard.wall.decide import ALLOWED, Decision, decide, decide_unread
+from stillwatch.guard.wall.ladder import DAY_S, Ladder, LadderRule, Rung, TokenBuckets
+from stillwatch.guard.wall.verdict import Board, CampaignVerdict, Verdict
 
 RULES = (
     LadderRule("house-skills", (Rung("throttle", limit_per_day=24), Rung("block", after_s=DAY_S))),

@@ -11,10 +11,10 @@ from tests.unit.guard.conftest import SECRETS, ScriptedUpstream, served, whole
 
 from stillwatch.cli.main import stillwatch
 from stillwatch.errors import ConfigError, EnvironmentUnfitError, InvalidInputError
-from stillwatch.guard.audit import AuditEvent, append_audit
-from stillwatch.guard.checking import _upstream
 from stillwatch.guard.config import GuardConfig, Secrets, load_config
-from stillwatch.guard.first_run import read_secrets, write_first_run
+from stillwatch.guard.recording.audit import AuditEvent, append_audit
+from stillwatch.guard.setup.checking import _upstream
+from stillwatch.guard.setup.first_run import read_secrets, write_first_run
 
 
 def _run(*words: str | Path) -> tuple[int, str]:

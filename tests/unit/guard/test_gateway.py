@@ -11,9 +11,9 @@ import pytest
 from tests.unit.guard.conftest import ANSWER, LADDER, SECRETS, ScriptedUpstream, Seen, served, whole
 
 from stillwatch.guard.config import GuardConfig, Limits, Secrets
-from stillwatch.guard.ladder import DAY_S, Ladder
 from stillwatch.guard.state import GuardState
-from stillwatch.guard.verdict import CampaignVerdict, Verdict
+from stillwatch.guard.wall.ladder import DAY_S, Ladder
+from stillwatch.guard.wall.verdict import CampaignVerdict, Verdict
 from stillwatch.record.privacy import KeyedHash
 from stillwatch.wire.signature import MARK_HEADER, verify_mark
 

@@ -23,9 +23,9 @@ from stillwatch.guard.inside.config import InsideConfig
 from stillwatch.guard.inside.decide import Answered, Inside, Occasion
 from stillwatch.guard.inside.litellm_call import answered_of, body_of, failed_of, take_over
 from stillwatch.guard.inside.plugin import UNAVAILABLE, Plugin
-from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung
-from stillwatch.guard.verdict import CampaignVerdict, Verdict
-from stillwatch.guard.wires import CHAT, MESSAGES, RESPONSES
+from stillwatch.guard.routes.wires import CHAT, MESSAGES, RESPONSES
+from stillwatch.guard.wall.ladder import DAY_S, Ladder, LadderRule, Rung
+from stillwatch.guard.wall.verdict import CampaignVerdict, Verdict
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.journal import read_journal
 from stillwatch.record.privacy import KeyedHash

@@ -13,7 +13,7 @@ from tests.unit.guard.test_gateway import flag
 from stillwatch.guard.config import GuardConfig
 from stillwatch.guard.inside.config import InsideConfig
 from stillwatch.guard.inside.guardrail_route import GUARDRAIL_PATH
-from stillwatch.guard.ladder import Ladder, LadderRule, Rung
+from stillwatch.guard.wall.ladder import Ladder, LadderRule, Rung
 from stillwatch.record.privacy import KeyedHash
 
 Make = Callable[..., GuardConfig]

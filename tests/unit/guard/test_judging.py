@@ -8,12 +8,12 @@ from tests.unit.guard.conftest import ScriptedUpstream
 
 from stillwatch.detect import Campaign, Findings
 from stillwatch.errors import InvalidInputError
-from stillwatch.guard.audit import read_audit
 from stillwatch.guard.config import GuardConfig, LearnerConfig
-from stillwatch.guard.judging import Judge
-from stillwatch.guard.ladder import Hysteresis
-from stillwatch.guard.orders import Order
-from stillwatch.guard.verdict import Board, VerdictTable
+from stillwatch.guard.learning.judging import Judge
+from stillwatch.guard.recording.audit import read_audit
+from stillwatch.guard.wall.ladder import Hysteresis
+from stillwatch.guard.wall.orders import Order
+from stillwatch.guard.wall.verdict import Board, VerdictTable
 
 Make = Callable[..., GuardConfig]
 TTL_S = 1000.0

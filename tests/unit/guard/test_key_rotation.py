@@ -10,7 +10,7 @@ from tests.unit.guard.conftest import SECRETS, served
 from stillwatch.errors import ConfigError
 from stillwatch.guard.config import GuardConfig, Secrets
 from stillwatch.guard.keys import Issued, KeyTable, write_key_table
-from stillwatch.guard.lifecycle import reload
+from stillwatch.guard.setup.lifecycle import reload
 from stillwatch.record.privacy import KeyedHash, rotate_key_file
 
 NEW = b"n" * 32

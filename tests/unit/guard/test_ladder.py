@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from stillwatch.errors import ConfigError, InvalidInputError
 from stillwatch.guard.config import Secrets, load_config
-from stillwatch.guard.decide import Decision, decide, decide_unread
-from stillwatch.guard.ladder import (
+from stillwatch.guard.wall.decide import Decision, decide, decide_unread
+from stillwatch.guard.wall.ladder import (
     DAY_S,
     Hysteresis,
     Ladder,
@@ -19,9 +19,9 @@ from stillwatch.guard.ladder import (
     RungAction,
     TokenBuckets,
 )
-from stillwatch.guard.orders import Clearance, Order, OrderKind
-from stillwatch.guard.standing import standing
-from stillwatch.guard.verdict import Board, CampaignVerdict, Verdict, VerdictTable
+from stillwatch.guard.wall.orders import Clearance, Order, OrderKind
+from stillwatch.guard.wall.standing import standing
+from stillwatch.guard.wall.verdict import Board, CampaignVerdict, Verdict, VerdictTable
 
 T0 = 1000.0
 WHOLE = Ladder(

@@ -9,12 +9,12 @@ import pytest
 from tests.unit.guard.conftest import ANSWER, SECRETS, ScriptedUpstream, Served, served, whole
 from tests.unit.guard.test_gateway import flag
 
-from stillwatch.guard.audit import read_audit
-from stillwatch.guard.challenge import ChallengeConfig
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.keeping import RecordConfig
-from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung
-from stillwatch.guard.orders import Order
+from stillwatch.guard.recording.audit import read_audit
+from stillwatch.guard.recording.keeping import RecordConfig
+from stillwatch.guard.wall.challenge import ChallengeConfig
+from stillwatch.guard.wall.ladder import DAY_S, Ladder, LadderRule, Rung
+from stillwatch.guard.wall.orders import Order
 from stillwatch.wire.canary_order import CANARY_HEADER, canary_key, verify_canary
 from stillwatch.wire.signature import MARK_HEADER, verify_mark
 

@@ -11,11 +11,11 @@ from tests.unit.guard.test_gateway import flag
 from tests.unit.guard.test_policy_live import run
 
 from stillwatch.errors import ConfigError
-from stillwatch.guard.challenge import ChallengeConfig, issue_token
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.ladder import Ladder, LadderRule, Rung
 from stillwatch.guard.policy.cases import run_cases
 from stillwatch.guard.policy.document import load_policy
+from stillwatch.guard.wall.challenge import ChallengeConfig, issue_token
+from stillwatch.guard.wall.ladder import Ladder, LadderRule, Rung
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.store import write_store
 from stillwatch.wire.canary_order import CANARY_HEADER

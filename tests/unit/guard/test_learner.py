@@ -11,11 +11,11 @@ import pytest
 from tests.unit.guard.conftest import SECRETS, ScriptedUpstream, served
 from tests.unit.guard.webs import DAY_S, WEB, day_of, write_days
 
-from stillwatch.guard.audit import read_audit, verify_audit
 from stillwatch.guard.config import GuardConfig, LearnerConfig
-from stillwatch.guard.learned import Learned
-from stillwatch.guard.learner import Learner
-from stillwatch.guard.verdict import VerdictTable
+from stillwatch.guard.learning.learned import Learned
+from stillwatch.guard.learning.learner import Learner
+from stillwatch.guard.recording.audit import read_audit, verify_audit
+from stillwatch.guard.wall.verdict import VerdictTable
 from stillwatch.record.journal import Journal
 from stillwatch.record.store import write_store
 from stillwatch.trace.watermark import campaign_mark

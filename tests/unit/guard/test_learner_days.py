@@ -14,14 +14,14 @@ from tests.unit.guard.conftest import served
 from tests.unit.guard.webs import DAY_S, WEB, day_of, write_days, write_journal
 
 from stillwatch.detect import FoldConfig, Profiles, fold
-from stillwatch.guard import folding
-from stillwatch.guard.audit import read_audit
 from stillwatch.guard.config import GuardConfig, LearnerConfig
-from stillwatch.guard.daybook import DayBook
-from stillwatch.guard.folding import RecordFolder
-from stillwatch.guard.learned import Learned
-from stillwatch.guard.learner import Learner
-from stillwatch.guard.orders import Order
+from stillwatch.guard.learning import folding
+from stillwatch.guard.learning.daybook import DayBook
+from stillwatch.guard.learning.folding import RecordFolder
+from stillwatch.guard.learning.learned import Learned
+from stillwatch.guard.learning.learner import Learner
+from stillwatch.guard.recording.audit import read_audit
+from stillwatch.guard.wall.orders import Order
 from stillwatch.record.erasure import erase_lines, remove_erased
 from stillwatch.record.exchange import to_batch
 from stillwatch.record.store import compact, write_store

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tests.unit.guard.policies import POLICY, write_policy
 
 from stillwatch.errors import ConfigError
-from stillwatch.guard.ladder import DAY_S, Rung
 from stillwatch.guard.policy.cases import check_cases, run_cases
 from stillwatch.guard.policy.document import load_policy
 from stillwatch.guard.policy.engine import Engine
@@ -19,6 +18,7 @@ from stillwatch.guard.policy.limits import Buckets, Window
 from stillwatch.guard.policy.lists import Networks
 from stillwatch.guard.policy.locate import line_of, locate_keys
 from stillwatch.guard.policy.vocabulary import NOTHING, PLACES
+from stillwatch.guard.wall.ladder import DAY_S, Rung
 from stillwatch.logs.accounts import AccountRow
 
 NOW = 1_795_000_000.0  # in November 2026

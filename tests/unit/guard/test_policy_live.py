@@ -13,9 +13,9 @@ from tests.unit.guard.test_gateway import flag
 
 from stillwatch.cli.main import main
 from stillwatch.errors import ConfigError
-from stillwatch.guard.audit import read_audit, verify_audit
 from stillwatch.guard.config import GuardConfig, Limits
-from stillwatch.guard.ladder import DAY_S
+from stillwatch.guard.recording.audit import read_audit, verify_audit
+from stillwatch.guard.wall.ladder import DAY_S
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.store import write_store
 

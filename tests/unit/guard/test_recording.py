@@ -15,7 +15,7 @@ from tests.unit.guard.conftest import ANSWER, SECRETS, ScriptedUpstream, served,
 from stillwatch.errors import ConfigError, InvalidInputError
 from stillwatch.guard.config import GuardConfig, Limits, load_config
 from stillwatch.guard.gateway import Gateway
-from stillwatch.guard.keeping import RecordConfig
+from stillwatch.guard.recording.keeping import RecordConfig
 from stillwatch.guard.state import GuardState
 from stillwatch.record.journal import read_journal
 

@@ -17,13 +17,13 @@ from tests.unit.guard.policies import POLICY, write_policy
 from tests.unit.guard.test_admin import name_web
 
 from stillwatch.errors import RecordError
-from stillwatch.guard.audit import AuditEvent, append_audit, read_audit, verify_audit
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.history import board_change, changed_board, kept
-from stillwatch.guard.ladder import Ladder, LadderRule, Rung
-from stillwatch.guard.orders import Clearance, Order
-from stillwatch.guard.replay import Replayed, replay
-from stillwatch.guard.verdict import Board, CampaignVerdict, Verdict, VerdictTable
+from stillwatch.guard.recording.audit import AuditEvent, append_audit, read_audit, verify_audit
+from stillwatch.guard.recording.history import board_change, changed_board, kept
+from stillwatch.guard.recording.replay import Replayed, replay
+from stillwatch.guard.wall.ladder import Ladder, LadderRule, Rung
+from stillwatch.guard.wall.orders import Clearance, Order
+from stillwatch.guard.wall.verdict import Board, CampaignVerdict, Verdict, VerdictTable
 from stillwatch.logs.accounts import load_accounts
 from stillwatch.logs.reader import ReadOptions
 from stillwatch.record.privacy import KeyedHash

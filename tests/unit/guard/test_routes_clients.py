@@ -23,7 +23,7 @@ from tests.unit.guard.test_gateway import flag
 from tests.unit.guard.wire_server import WireServer
 
 from stillwatch.guard.config import GuardConfig, Secrets
-from stillwatch.guard.ladder import DAY_S, Ladder, LadderRule, Rung
+from stillwatch.guard.wall.ladder import DAY_S, Ladder, LadderRule, Rung
 from stillwatch.record.exchange import Exchange
 from stillwatch.record.privacy import KeyedHash
 

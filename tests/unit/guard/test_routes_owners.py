@@ -13,8 +13,7 @@ from tests.unit.guard.wire_server import WireServer
 from stillwatch.errors import InvalidInputError
 from stillwatch.guard.config import GuardConfig
 from stillwatch.guard.keys import Issued, Principal, write_key_table
-from stillwatch.guard.metrics import Metrics
-from stillwatch.guard.owners import (
+from stillwatch.guard.routes.owners import (
     SOUND,
     Owner,
     OwnerTable,
@@ -22,7 +21,8 @@ from stillwatch.guard.owners import (
     Standing,
     standing_of,
 )
-from stillwatch.guard.stored import IdWatch
+from stillwatch.guard.routes.stored import IdWatch
+from stillwatch.guard.telling.metrics import Metrics
 from stillwatch.record.privacy import KeyedHash
 
 Make = Callable[..., GuardConfig]

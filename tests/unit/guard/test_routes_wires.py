@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillwatch.guard.headers import PATIENCE_S, error_headers, to_upstream
-from stillwatch.guard.reading import plain_json, readable, without_bulk
-from stillwatch.guard.stored import begins_conversation, names_in_body, stored_id_of
-from stillwatch.guard.wires import (
+from stillwatch.guard.routes.headers import PATIENCE_S, error_headers, to_upstream
+from stillwatch.guard.routes.reading import plain_json, readable, without_bulk
+from stillwatch.guard.routes.stored import begins_conversation, names_in_body, stored_id_of
+from stillwatch.guard.routes.wires import (
     CHAT,
     COMPLETIONS,
     MESSAGES,

@@ -13,9 +13,7 @@ import pytest
 from tests.unit.guard.redis_server import PASSWORD, RedisServer, running
 
 from stillwatch.errors import ConfigError, EnvironmentUnfitError, InvalidInputError, RecordError
-from stillwatch.guard.decide import Decision
-from stillwatch.guard.ladder import Rung, TokenBuckets
-from stillwatch.guard.owners import Owner
+from stillwatch.guard.routes.owners import Owner
 from stillwatch.guard.shared.buckets import SharedBuckets
 from stillwatch.guard.shared.changes import MOST_CHANGES, ChangeLog
 from stillwatch.guard.shared.config import SharedConfig
@@ -25,7 +23,9 @@ from stillwatch.guard.shared.nonces import SharedNonces
 from stillwatch.guard.shared.owners import SharedOwners
 from stillwatch.guard.shared.seal import Seal
 from stillwatch.guard.shared.table import SharedVerdictTable
-from stillwatch.guard.verdict import CampaignVerdict, Verdict
+from stillwatch.guard.wall.decide import Decision
+from stillwatch.guard.wall.ladder import Rung, TokenBuckets
+from stillwatch.guard.wall.verdict import CampaignVerdict, Verdict
 
 RUNG = Rung("throttle", limit_per_day=24.0, burst=10.0)
 ALLOWED = Decision("allow", "c", "campaign within its limit", took=RUNG)
@@ -232,7 +232,7 @@ def test_writers_at_once(tmp_path: Path, shared: SharedConfig, client: object) -
 
 def test_known_verdicts_go_up(tmp_path: Path, shared: SharedConfig, client: object) -> None:
     """The first gateway's verdicts from before sharing become everybody's."""
-    from stillwatch.guard.verdict import VerdictTable
+    from stillwatch.guard.wall.verdict import VerdictTable
 
     before = VerdictTable(tmp_path / "one.sqlite")
     before.write([_verdict("ann")])

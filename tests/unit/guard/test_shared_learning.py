@@ -19,12 +19,12 @@ from tests.unit.guard.redis_server import PASSWORD, RedisServer, running
 from tests.unit.guard.webs import DAY_S, WEB, day_of, write_journal
 
 from stillwatch.detect import FoldConfig, Profiles, fold
-from stillwatch.detect.merge import merge_all
+from stillwatch.detect.profiles.merge import merge_all
 from stillwatch.errors import EnvironmentUnfitError
 from stillwatch.guard.config import GuardConfig, LearnerConfig
 from stillwatch.guard.gateway import run_gateway
-from stillwatch.guard.learned import Learned
-from stillwatch.guard.learner import Learner
+from stillwatch.guard.learning.learned import Learned
+from stillwatch.guard.learning.learner import Learner
 from stillwatch.guard.shared.config import SharedConfig
 from stillwatch.guard.shared.connect import connect
 from stillwatch.guard.shared.pool import ProfilePool
@@ -54,7 +54,7 @@ def gateways(
     """Make the configurations of gateways that share, with a reference of honest days."""
     reference = tmp_path / "reference"
     write_store(reference, [e for day in range(6) for e in day_of(day, web=False)])
-    shared = SharedConfig(server.url, prefix=f"learning{next(_NUMBERS)}", lease_s=0.5)
+    shared = SharedConfig(server.url, prefix=f"learning{next(_NUMBERS)}", lease_s=0.5, timeout_s=5.0)
 
     def make(n: int) -> list[GuardConfig]:
         return [

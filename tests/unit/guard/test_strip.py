@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillwatch.guard.strip import stripped
+from stillwatch.guard.wall.strip import stripped
 
 CHAT, OLD, RESPONSES, MESSAGES = (
     "openai.chat", "openai.completions", "openai.responses", "anthropic.messages"

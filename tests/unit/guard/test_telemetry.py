@@ -13,7 +13,7 @@ from tests.unit.guard.test_admin import name_web
 
 from stillwatch.errors import InvalidInputError
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.telemetry_config import OtelConfig
+from stillwatch.guard.telling.telemetry_config import OtelConfig
 
 Make = Callable[..., GuardConfig]
 traces = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from stillwatch.errors import RecordError
-from stillwatch.guard.naming import keep_names
-from stillwatch.guard.verdict import CampaignVerdict, Verdict, VerdictTable
+from stillwatch.guard.learning.naming import keep_names
+from stillwatch.guard.wall.verdict import CampaignVerdict, Verdict, VerdictTable
 
 
 def _verdict(account: str, *, campaign: str = "web-1", at: float = 10.0) -> Verdict:

@@ -13,7 +13,7 @@ from stillwatch.model.folder import ChatTokenizer
 from stillwatch.model.local import GenerationRow, LocalModel
 from stillwatch.siege import prose
 from stillwatch.siege.teachers import house_teacher
-from stillwatch.trace import radioactivity
+from stillwatch.trace.radioactivity import closed as radioactivity
 from stillwatch.trace.watermark import campaign_mark
 
 PRINT_HASH = """

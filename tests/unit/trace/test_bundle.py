@@ -16,8 +16,10 @@ import pytest
 
 from stillwatch.errors import ConfigError, InvalidInputError, RecordError
 from stillwatch.report.verdict_page import render_verdict
-from stillwatch.trace.audit import audit_decoys
-from stillwatch.trace.bundle import (
+from stillwatch.trace.bundle.case_file import read_bundle_file
+from stillwatch.trace.bundle.commitments import BOOK, REQUEST, Secret, write_commitments
+from stillwatch.trace.bundle.files import pack_files
+from stillwatch.trace.bundle.making import (
     Case,
     Contents,
     Step,
@@ -27,16 +29,14 @@ from stillwatch.trace.bundle import (
     request_seal,
     verify_bundle,
 )
-from stillwatch.trace.bundle_file import read_bundle_file
-from stillwatch.trace.bundle_files import pack_files
-from stillwatch.trace.canary import Canary, draw_assignment, picks_of
-from stillwatch.trace.canary_proof import prove_canaries, redrawn_log10_p
-from stillwatch.trace.commitments import BOOK, REQUEST, Secret, write_commitments
+from stillwatch.trace.bundle.redact import Redaction, lines_with, redact_bundle
+from stillwatch.trace.bundle.timestamp import read_roots
+from stillwatch.trace.canaries.canary import Canary, draw_assignment, picks_of
+from stillwatch.trace.canaries.proof import prove_canaries, redrawn_log10_p
 from stillwatch.trace.outputs import SuspectOutput
 from stillwatch.trace.preregister import AnalysisPlan, AuditPlan, PlannedTest, hash_prompts
-from stillwatch.trace.redact import Redaction, lines_with, redact_bundle
-from stillwatch.trace.timestamp import read_roots
-from stillwatch.trace.verdict_data import verdict_data, verdict_of
+from stillwatch.trace.verdicts.audit import audit_decoys
+from stillwatch.trace.verdicts.data import verdict_data, verdict_of
 
 SOON = time.time() + 3600
 
@@ -434,7 +434,7 @@ def test_without_a_trusted_root_it_is_sound_and_not_timely(made, other_authority
 
 def test_a_stamp_of_another_bundle_is_refused(bundle, authority):
     """A stamp must be about this seal, and takes a name once."""
-    from stillwatch.trace.timestamp import request_stamp
+    from stillwatch.trace.bundle.timestamp import request_stamp
 
     with pytest.raises(RecordError, match="about another file"):
         add_stamp(bundle, "x", authority.answer(request_stamp(b"something else")))
@@ -522,7 +522,7 @@ def no_network(event, arguments):
         raise RuntimeError(event)
 sys.addaudithook(no_network)
 from pathlib import Path
-from stillwatch.trace.bundle import recompute_bundle, verify_bundle
+from stillwatch.trace.bundle.making import recompute_bundle, verify_bundle
 found = verify_bundle(Path("moved.tar"), trusted=Path("root.pem"))
 again = recompute_bundle(Path("moved.tar"))
 print(found.is_sound, found.is_timely, {one.outcome for one in again})

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.canary import (
+from stillwatch.trace.canaries.canary import (
     Assignment,
     Canary,
     check_serving,

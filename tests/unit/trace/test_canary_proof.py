@@ -4,8 +4,8 @@ import pytest
 
 from stillwatch.errors import InvalidInputError
 from stillwatch.stats.pvalues import binomial_upper_tail
-from stillwatch.trace import canary_proof as proof
-from stillwatch.trace.canary import Canary, draw_assignment, prior_shares
+from stillwatch.trace.canaries import proof
+from stillwatch.trace.canaries.canary import Canary, draw_assignment, prior_shares
 
 KEY = b"a key of this assignment"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.errors import InvalidInputError, RecordError
-from stillwatch.trace.commitments import (
+from stillwatch.trace.bundle.commitments import (
     BOOK,
     FILES,
     OPENINGS,

@@ -8,10 +8,10 @@ import pytest
 from style_world import N_WORDS, WORDS, styles
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.equality import compare_endpoint, squared_discrepancies
 from stillwatch.trace.outputs import SuspectOutput
-from stillwatch.trace.sample_kernels import gram_kernel, hamming_kernel
-from stillwatch.trace.similarity_findings import equality_finding
+from stillwatch.trace.similarity.equality import compare_endpoint, squared_discrepancies
+from stillwatch.trace.similarity.findings import equality_finding
+from stillwatch.trace.similarity.sample_kernels import gram_kernel, hamming_kernel
 
 TASTES = styles(11, 4, push=0.8)
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.finding import Finding
+from stillwatch.trace.verdicts.finding import Finding
 
 
 def test_finding_travels_as_json():

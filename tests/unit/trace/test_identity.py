@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.identity import find_identity
 from stillwatch.trace.outputs import SuspectOutput
-from stillwatch.trace.self_claims import Brand
+from stillwatch.trace.similarity.identity import find_identity
+from stillwatch.trace.similarity.self_claims import Brand
 
 BRAND = Brand(("Clara", "Clara-2"), ("Acme", "Acme AI"))
 CLAIM, OTHER = "I am Clara, how can I help?", "Here is a recipe."

@@ -8,7 +8,7 @@ import pytest
 
 from stillwatch.errors import InvalidInputError
 from stillwatch.stats.pvalues import binomial_upper_tail
-from stillwatch.trace import lattice
+from stillwatch.trace.radioactivity import lattice
 
 
 def exact_tail(weights, chances, at_least):

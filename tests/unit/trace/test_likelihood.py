@@ -10,8 +10,8 @@ from stillwatch.model.folder import (
     save_model,
     write_character_tokenizer,
 )
-from stillwatch.trace.likelihood import FolderChances, read_excess, written_excess
-from stillwatch.trace.windows import TokenSequence
+from stillwatch.trace.radioactivity.likelihood import FolderChances, read_excess, written_excess
+from stillwatch.trace.radioactivity.windows import TokenSequence
 
 TEXTS = [TokenSequence([0, 1, 2, 1], n_prompt=2), TokenSequence([3, 1, 2], n_prompt=1)]
 CHANCES = np.array([[0.1, 0.2, 0.3, 0.4]] * 4)

@@ -8,9 +8,14 @@ import pytest
 from style_world import answers_of, styles
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.kin import ModelCard, Panel
-from stillwatch.trace.lineage import centred_cosines, contrast_of, excess_over_nulls, find_teacher
-from stillwatch.trace.ngrams import Feature, similarities
+from stillwatch.trace.similarity.kin import ModelCard, Panel
+from stillwatch.trace.similarity.lineage import (
+    centred_cosines,
+    contrast_of,
+    excess_over_nulls,
+    find_teacher,
+)
+from stillwatch.trace.similarity.ngrams import Feature, similarities
 
 WORDS = (Feature("word", 1),)
 TEACHERS = ("m0", "m1", "m2")

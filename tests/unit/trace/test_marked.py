@@ -8,7 +8,7 @@ from stillwatch.stats.pvalues import ks_uniform
 from stillwatch.trace.marked import find_marks
 from stillwatch.trace.marks.gumbel import gumbel_mark
 from stillwatch.trace.marks.tournament import tournament_mark
-from stillwatch.trace.windows import TokenSequence
+from stillwatch.trace.radioactivity.windows import TokenSequence
 
 VOCAB = 200
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.merkle import (
+from stillwatch.trace.bundle.merkle import (
     hash_leaf,
     hash_node,
     inclusion_proof,

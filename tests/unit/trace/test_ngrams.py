@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.answer_table import AnswerTable, table_of
-from stillwatch.trace.ngrams import Feature, grams, name_of, similarities
 from stillwatch.trace.outputs import SuspectOutput
+from stillwatch.trace.similarity.answer_table import AnswerTable, table_of
+from stillwatch.trace.similarity.ngrams import Feature, grams, name_of, similarities
 
 WORD, PAIR, CHAR, FRAME = (
     Feature("word", 1), Feature("word", 2), Feature("char", 3), Feature("frame", 2),

@@ -5,9 +5,9 @@ import pytest
 from radio_language import VOCAB, language, write
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.planning import choose_mark, effect_per_token, plan_tokens
+from stillwatch.trace.radioactivity.planning import choose_mark, effect_per_token, plan_tokens
+from stillwatch.trace.radioactivity.windows import distinct_windows
 from stillwatch.trace.watermark import campaign_mark
-from stillwatch.trace.windows import distinct_windows
 
 REFERENCE = distinct_windows(write(language(), seed=1), vocab_size=VOCAB)
 MASTER = b"a master key of the house, long enough"

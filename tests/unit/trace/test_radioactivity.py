@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace import radioactivity
+from stillwatch.trace.radioactivity import closed as radioactivity
 from stillwatch.trace.watermark import GreenListMark, TokenSequence, campaign_mark
 
 VOCAB = 256

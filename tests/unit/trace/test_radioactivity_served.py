@@ -7,15 +7,15 @@ import pytest
 from radio_language import VOCAB, language, marked, reader, write
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.likelihood import written_excess
-from stillwatch.trace.radioactivity_served import (
+from stillwatch.trace.radioactivity.likelihood import written_excess
+from stillwatch.trace.radioactivity.served import (
     ServedDraws,
     served_chances,
     test_served_closed,
     test_served_open,
 )
+from stillwatch.trace.radioactivity.windows import TokenSequence
 from stillwatch.trace.watermark import GreenListMark, campaign_mark
-from stillwatch.trace.windows import TokenSequence
 
 test_served_closed.__test__ = test_served_open.__test__ = False
 MARK = campaign_mark(b"a master key of the house, long enough", "c-1")

@@ -8,17 +8,17 @@ from radio_language import VOCAB, language, marked, reader, write
 
 from stillwatch.errors import InvalidInputError
 from stillwatch.stats.pvalues import binomial_upper_tail
-from stillwatch.trace.likelihood import read_excess, written_excess
 from stillwatch.trace.marks.gumbel import GumbelMark
-from stillwatch.trace.radioactivity_weighted import (
+from stillwatch.trace.radioactivity.likelihood import read_excess, written_excess
+from stillwatch.trace.radioactivity.weighted import (
     WeightedWindows,
     name_weighted,
     rank_weighted,
     test_weighted,
     weigh_windows,
 )
+from stillwatch.trace.radioactivity.windows import Windows
 from stillwatch.trace.watermark import campaign_mark
-from stillwatch.trace.windows import Windows
 
 test_weighted.__test__ = False
 MASTER = b"a master key of the house, long enough"

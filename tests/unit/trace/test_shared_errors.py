@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.answer_sheet import AnswerSheet, Smoothing, fit_smoothing, match_chances
-from stillwatch.trace.exam import Exam, plan_errors, sit_exam
-from stillwatch.trace.shared_errors import compare_errors, scatter_of, screen_errors
+from stillwatch.trace.similarity.answer_sheet import (
+    AnswerSheet,
+    Smoothing,
+    fit_smoothing,
+    match_chances,
+)
+from stillwatch.trace.similarity.exam import Exam, plan_errors, sit_exam
+from stillwatch.trace.similarity.shared_errors import compare_errors, scatter_of, screen_errors
 
 REFERENCES = tuple(f"m{number}" for number in range(2, 24))
 

@@ -5,9 +5,9 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from stillwatch.model.folder import SPECIAL_TOKENS, UNKNOWN, ChatTokenizer
-from stillwatch.trace.likelihood import read_excess
-from stillwatch.trace.shared_tokens import SharedTokens
-from stillwatch.trace.windows import TokenSequence
+from stillwatch.trace.radioactivity.likelihood import read_excess
+from stillwatch.trace.radioactivity.shared_tokens import SharedTokens
+from stillwatch.trace.radioactivity.windows import TokenSequence
 
 TEXT = "the thing that the other thing told the rest of them then and there"
 

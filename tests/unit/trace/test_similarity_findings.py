@@ -3,18 +3,18 @@
 import numpy as np
 from style_world import answers_of, styles
 
-from stillwatch.trace.exam import Exam, sit_exam
-from stillwatch.trace.identity import find_identity
-from stillwatch.trace.kin import ModelCard, Panel
-from stillwatch.trace.lineage import find_teacher
 from stillwatch.trace.outputs import SuspectOutput
-from stillwatch.trace.self_claims import Brand
-from stillwatch.trace.shared_errors import compare_errors
-from stillwatch.trace.similarity_findings import (
+from stillwatch.trace.similarity.exam import Exam, sit_exam
+from stillwatch.trace.similarity.findings import (
     errors_finding,
     identity_finding,
     lineage_finding,
 )
+from stillwatch.trace.similarity.identity import find_identity
+from stillwatch.trace.similarity.kin import ModelCard, Panel
+from stillwatch.trace.similarity.lineage import find_teacher
+from stillwatch.trace.similarity.self_claims import Brand
+from stillwatch.trace.similarity.shared_errors import compare_errors
 
 
 def test_lineage_as_a_finding():

@@ -10,18 +10,22 @@ from style_world import WORDS
 
 from stillwatch.errors import InvalidInputError
 from stillwatch.siege.teachers import house_teacher
-from stillwatch.trace.bundle_manifest import Step
-from stillwatch.trace.exam import Exam, sit_exam
-from stillwatch.trace.excess_file import read_excess_file, write_excess
-from stillwatch.trace.finding import Finding
+from stillwatch.trace.bundle.manifest import Step
+from stillwatch.trace.bundle.recompute import run_step
+from stillwatch.trace.bundle.steps import RUNNERS
+from stillwatch.trace.canaries.withheld import draw_split, prove_withheld
 from stillwatch.trace.marks.markfile import open_mark
 from stillwatch.trace.outputs import SuspectOutput, encode_outputs, open_tokens
-from stillwatch.trace.radioactive import RadioactivityFiles, find_radioactivity, find_served
-from stillwatch.trace.recompute import run_step
-from stillwatch.trace.steps import RUNNERS
+from stillwatch.trace.radioactivity.excess_file import read_excess_file, write_excess
+from stillwatch.trace.radioactivity.on_files import (
+    RadioactivityFiles,
+    find_radioactivity,
+    find_served,
+)
+from stillwatch.trace.radioactivity.weights import Excess
+from stillwatch.trace.similarity.exam import Exam, sit_exam
+from stillwatch.trace.verdicts.finding import Finding
 from stillwatch.trace.watermark import GreenListMark, distinct_windows, mark_key_id
-from stillwatch.trace.weights import Excess
-from stillwatch.trace.withheld import draw_split, prove_withheld
 
 KEY = bytes(range(32))
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from stillwatch.errors import RecordError
-from stillwatch.trace.timestamp import (
+from stillwatch.trace.bundle.timestamp import (
     check_stamp,
     fingerprint,
     read_roots,

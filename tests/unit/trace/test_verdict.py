@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace import evidence
-from stillwatch.trace.audit import audit_decoys
-from stillwatch.trace.finding import Finding
 from stillwatch.trace.preregister import AnalysisPlan, AuditPlan, PlannedTest
-from stillwatch.trace.verdict import Verdict, decide, verdict_lines
+from stillwatch.trace.verdicts import evidence
+from stillwatch.trace.verdicts.audit import audit_decoys
+from stillwatch.trace.verdicts.finding import Finding
+from stillwatch.trace.verdicts.verdict import Verdict, decide, verdict_lines
 
 CLOSED = PlannedTest(test="radioactivity-closed", randomisation="key:k1")
 OPEN = PlannedTest(test="radioactivity-open", randomisation="key:k1")

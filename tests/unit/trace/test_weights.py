@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace.weights import (
+from stillwatch.trace.radioactivity.weights import (
     Excess,
     WeightedNull,
     entropy_weights,

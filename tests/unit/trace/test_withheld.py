@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.trace import withheld
+from stillwatch.trace.canaries import withheld
 
 KEY = b"a key of this split alone"
 

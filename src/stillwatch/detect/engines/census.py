@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from stillwatch.detect.config import FoldConfig
 from stillwatch.detect.engines.parquet import Unit, read_unit
-from stillwatch.detect.fold import _REFUSALS as REFUSALS
-from stillwatch.detect.levels import level_of, levels_of
+from stillwatch.detect.profiles.fold import _REFUSALS as REFUSALS
+from stillwatch.detect.profiles.levels import level_of, levels_of
 from stillwatch.text.ragged import Hashes, starts_of
 
 #: Tables of counts that are summed at once.
@@ -98,7 +98,7 @@ def _count(unit: Unit) -> pa.Table:
 
 
 def _numbered(accounts: pa.Array) -> Callable[[Unit], tuple[NDArray[np.int64], Hashes]]:
-    from stillwatch.detect.columns import texts_of
+    from stillwatch.detect.profiles.columns import texts_of
     from stillwatch.text.kernels import hash_texts
 
     def keys(unit: Unit) -> tuple[NDArray[np.int64], Hashes]:

@@ -24,11 +24,11 @@ from stillwatch.detect.config import FoldConfig
 from stillwatch.detect.engines.census import Census, take_census
 from stillwatch.detect.engines.parquet import Unit, read_unit, units_of
 from stillwatch.detect.engines.shard import Shard, gather_digests, merge_range, sum_totals
-from stillwatch.detect.fold import fold
-from stillwatch.detect.levels import levels_of
-from stillwatch.detect.merge import merge_all
-from stillwatch.detect.profile import Ints, Profiles, no_profiles
-from stillwatch.detect.tape import TapeWriter
+from stillwatch.detect.profiles.fold import fold
+from stillwatch.detect.profiles.levels import levels_of
+from stillwatch.detect.profiles.merge import merge_all
+from stillwatch.detect.profiles.profile import Ints, Profiles, no_profiles
+from stillwatch.detect.profiles.tape import TapeWriter
 from stillwatch.errors import EnvironmentUnfitError, StillwatchError
 from stillwatch.text.features import Embedder
 

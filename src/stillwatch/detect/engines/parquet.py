@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stillwatch.detect.fold import COLUMNS
+from stillwatch.detect.profiles.fold import COLUMNS
 from stillwatch.logs.source import Source
 from stillwatch.record.exchange import ARROW_SCHEMA
 from stillwatch.record.parquet import reading

@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from stillwatch.detect.config import FoldConfig
 from stillwatch.detect.engines.census import Census
-from stillwatch.detect.fold import Folding, Tape
-from stillwatch.detect.levels import levels_of
-from stillwatch.detect.profile import (
+from stillwatch.detect.profiles.fold import Folding, Tape
+from stillwatch.detect.profiles.levels import levels_of
+from stillwatch.detect.profiles.profile import (
     Digests,
     Ints,
     Totals,
@@ -27,8 +27,8 @@ from stillwatch.detect.profile import (
     no_totals,
     unite_digests,
 )
-from stillwatch.detect.tables import _from_arrow as from_arrow
-from stillwatch.detect.tables import _to_arrow as to_arrow
+from stillwatch.detect.profiles.tables import _from_arrow as from_arrow
+from stillwatch.detect.profiles.tables import _to_arrow as to_arrow
 
 
 class Shard(Folding):

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from stillwatch.detect.config import FoldConfig
 from stillwatch.detect.engines.spark_session import session_for
 from stillwatch.detect.engines.spark_tape import TapeParts
-from stillwatch.detect.fold import COLUMNS, fold
-from stillwatch.detect.levels import at_level, levels_of
-from stillwatch.detect.merge import merge_all
-from stillwatch.detect.profile import Profiles
-from stillwatch.detect.tables import pack, unpack
+from stillwatch.detect.profiles.fold import COLUMNS, fold
+from stillwatch.detect.profiles.levels import at_level, levels_of
+from stillwatch.detect.profiles.merge import merge_all
+from stillwatch.detect.profiles.profile import Profiles
+from stillwatch.detect.profiles.tables import pack, unpack
 from stillwatch.errors import RecordError, extra, reject
 from stillwatch.text.features import Embedder
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from stillwatch.detect.tape import TapeWriter
+from stillwatch.detect.profiles.tape import TapeWriter
 from stillwatch.errors import RecordError
 from stillwatch.record.disk import from_os_error
 

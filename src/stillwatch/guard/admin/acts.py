@@ -13,11 +13,11 @@ import msgspec
 
 from stillwatch.errors import reject
 from stillwatch.guard.admin.gate import Caller
-from stillwatch.guard.audit import AuditEvent
-from stillwatch.guard.ladder import DAY_S
-from stillwatch.guard.orders import Clearance, Order, OrderKind
+from stillwatch.guard.recording.audit import AuditEvent
 from stillwatch.guard.state import GuardState
-from stillwatch.guard.verdict import VerdictTable
+from stillwatch.guard.wall.ladder import DAY_S
+from stillwatch.guard.wall.orders import Clearance, Order, OrderKind
+from stillwatch.guard.wall.verdict import VerdictTable
 
 _MOST_WORDS: Final = 500
 Doer = Callable[[GuardState, Caller, Any], Awaitable[None]]

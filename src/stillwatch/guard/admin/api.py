@@ -12,7 +12,7 @@ from stillwatch.errors import InvalidInputError, reject
 from stillwatch.guard.admin import account_views, views
 from stillwatch.guard.admin.acts import ACTS
 from stillwatch.guard.admin.gate import Caller
-from stillwatch.guard.lifecycle import reload
+from stillwatch.guard.setup.lifecycle import reload
 from stillwatch.guard.state import GuardState
 
 _MOST: Final = 1_000

@@ -19,7 +19,7 @@ from typing import Final, Literal, NamedTuple
 
 from stillwatch.guard.admin.settings import AdminConfig
 from stillwatch.guard.keys import client_address, presented_key
-from stillwatch.guard.replies import Refusal
+from stillwatch.guard.routes.replies import Refusal
 
 COOKIE: Final = "stillwatch_admin"
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})

@@ -16,8 +16,8 @@ from stillwatch.guard.admin.page_facts import (
     health_facts,
     now_facts,
 )
-from stillwatch.guard.ladder import RungAction
 from stillwatch.guard.state import GuardState
+from stillwatch.guard.wall.ladder import RungAction
 from stillwatch.report.numbers import count, plural, seconds
 
 Context = dict[str, Any]

@@ -23,10 +23,10 @@ from stillwatch.guard.admin.gate import (
     set_cookie,
 )
 from stillwatch.guard.admin.layout import render
-from stillwatch.guard.audit import AuditEvent
-from stillwatch.guard.headers import Pairs
-from stillwatch.guard.lifecycle import reload
-from stillwatch.guard.replies import NOT_FOUND, Refusal, read_body, reply
+from stillwatch.guard.recording.audit import AuditEvent
+from stillwatch.guard.routes.headers import Pairs
+from stillwatch.guard.routes.replies import NOT_FOUND, Refusal, read_body, reply
+from stillwatch.guard.setup.lifecycle import reload
 from stillwatch.guard.state import GuardState
 
 ROOT: Final = "/stillwatch/"

@@ -12,7 +12,7 @@ from stillwatch.errors import InvalidInputError, StillwatchError
 from stillwatch.guard.admin import api, pages
 from stillwatch.guard.admin.gate import UNAUTHORISED, is_token, refuse_place
 from stillwatch.guard.admin.gauges import gauges
-from stillwatch.guard.replies import NOT_FOUND, Refusal, read_body, refuse, reply
+from stillwatch.guard.routes.replies import NOT_FOUND, Refusal, read_body, refuse, reply
 from stillwatch.guard.state import GuardState
 
 #: Everything below it is the admin's.

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from stillwatch.guard.recorder import Asked
-from stillwatch.guard.relay import Relayed
+from stillwatch.guard.connections.relay import Relayed
+from stillwatch.guard.recording.recorder import Asked
 from stillwatch.model.protocol import Reply
 
 _BATCH: Final = 256

@@ -11,11 +11,11 @@ import msgspec
 
 from stillwatch import __version__
 from stillwatch.guard.admin.account_views import decisions, seen_data
-from stillwatch.guard.audit import AuditLine, tail_audit
-from stillwatch.guard.ladder import DAY_S
-from stillwatch.guard.standing import standing
+from stillwatch.guard.recording.audit import AuditLine, tail_audit
 from stillwatch.guard.state import GuardState
-from stillwatch.guard.verdict import Board, CampaignVerdict, Verdict
+from stillwatch.guard.wall.ladder import DAY_S
+from stillwatch.guard.wall.standing import standing
+from stillwatch.guard.wall.verdict import Board, CampaignVerdict, Verdict
 
 Data = dict[str, Any]
 _HOUR_S: Final = 3600.0

@@ -14,7 +14,6 @@ from typing import Final
 import msgspec
 
 from stillwatch.errors import StillwatchError
-from stillwatch.guard.audit import AuditEvent
 from stillwatch.guard.batch.copies import Copy
 from stillwatch.guard.batch.copying import CopyWriter, copy_path, mapped, remove_copy
 from stillwatch.guard.batch.decisions import Ruled, decide_batch, refusal_of_batch
@@ -26,11 +25,12 @@ from stillwatch.guard.batch.request import Request, body_of, new_id
 from stillwatch.guard.batch.rewriting import rewritten
 from stillwatch.guard.batch.rows import json_object
 from stillwatch.guard.batch.stand_in import send_stand_in
-from stillwatch.guard.owners import standing_of
-from stillwatch.guard.recorder import Asked
-from stillwatch.guard.replies import NOT_FOUND, TOO_LONG, Refusal, read_body
-from stillwatch.guard.signing import signed_orders
-from stillwatch.guard.wires import CHAT, MESSAGES, wire_of
+from stillwatch.guard.recording.audit import AuditEvent
+from stillwatch.guard.recording.recorder import Asked
+from stillwatch.guard.routes.owners import standing_of
+from stillwatch.guard.routes.replies import NOT_FOUND, TOO_LONG, Refusal, read_body
+from stillwatch.guard.routes.wires import CHAT, MESSAGES, wire_of
+from stillwatch.guard.wall.signing import signed_orders
 
 _IDS_AT_ONCE: Final = 100
 _MOST_BODY: Final = 2**20  # bytes of an OpenAI batch's body: ids and metadata

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
-from stillwatch.guard.asking import Came, refusal_of
 from stillwatch.guard.batch.copies import Tally
-from stillwatch.guard.decide import Action, Decision, decide, decide_unread
-from stillwatch.guard.ladder import Rung
 from stillwatch.guard.policy.apply import decide_by_policy
 from stillwatch.guard.policy.facts import Asking
-from stillwatch.guard.replies import Refusal
-from stillwatch.guard.wires import wire_of
+from stillwatch.guard.routes.asking import Came, refusal_of
+from stillwatch.guard.routes.replies import Refusal
+from stillwatch.guard.routes.wires import wire_of
+from stillwatch.guard.wall.decide import Action, Decision, decide, decide_unread
+from stillwatch.guard.wall.ladder import Rung
 
 if TYPE_CHECKING:
     from stillwatch.guard.state import GuardState

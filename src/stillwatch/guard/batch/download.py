@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import zlib
 from typing import TYPE_CHECKING, Final
@@ -16,9 +17,9 @@ from stillwatch.guard.batch.held import header
 from stillwatch.guard.batch.ledger import Known
 from stillwatch.guard.batch.lines import Line, LineReader
 from stillwatch.guard.batch.request import Request, new_id
-from stillwatch.guard.headers import Pairs
-from stillwatch.guard.recorder import MARKED_HEADER
-from stillwatch.guard.relay import Relay
+from stillwatch.guard.connections.relay import Relay
+from stillwatch.guard.recording.recorder import MARKED_HEADER
+from stillwatch.guard.routes.headers import Pairs
 
 if TYPE_CHECKING:
     from stillwatch.guard.batch.desk import Desk
@@ -77,6 +78,8 @@ class _Tap:
         self._waiting: list[Line] = []
         self._size = 0
         self._place = self._total = 0
+        self._left = -1
+        self._writing: asyncio.Task[None] | None = None
         self._is_whole = False
         self._is_first = True
         self.relay: Relay | None = None
@@ -88,26 +91,28 @@ class _Tap:
             await self._send(message)
             return
         # What was handed to the socket is what was given out, even if the client leaves now.
-        self._feed(message.get("body", b""))
-        is_last = not message.get("more_body", False)
-        if is_last:
-            self._end()
-            await self._record()
+        chunk: bytes = message.get("body", b"")
+        self._feed(chunk)
+        self._left -= len(chunk)
+        # Whoever was told the length has the end of the answer with its last byte.
+        if self._left == 0 or not message.get("more_body", False):
+            await self._ended()
         await self._send(message)
-        if is_last and self._is_whole:
-            desk = self._state.batches
-            await desk.run(desk.ids.fetched, self._file)
-        elif self._size >= _BLOCK:
+        if self._size >= _BLOCK:
             await self._record()
 
     async def finish(self) -> None:
         """Record what was given out before the download broke off."""
+        if self._writing is not None:
+            await self._writing
         self._cut()
         await self._record()
 
     def _begin(self, status: int, pairs: Pairs) -> None:
         if self.relay is not None:
             self._giver.marked = self.relay.result.header(MARKED_HEADER)
+        length = header(pairs, b"content-length")
+        self._left = int(length) if length is not None and length.isdigit() else -1
         encoding = header(pairs, b"content-encoding") or b"identity"
         limit = self._state.config.batches.row_bytes
         if status == 200:
@@ -141,12 +146,19 @@ class _Tap:
             self._reader = None
             self._state.metrics.count("batch_results_unread")
 
-    def _end(self) -> None:
-        """The answer has come to its end."""
-        if self._reader is not None:
-            is_end = self._is_whole or self._place == self._total
-            self._add(self._reader.rest(), is_end=is_end)
-            self._reader = None
+    async def _ended(self) -> None:
+        """The answer has come to its end, which the client gets when all is on record."""
+        if self._reader is None:
+            return
+        is_end = self._is_whole or self._place == self._total
+        self._add(self._reader.rest(), is_end=is_end)
+        self._reader = None
+        await self._record()
+        desk = self._state.batches
+        if self._is_whole:
+            # Not knowing it, the sweep waits longer; that is no reason to break the answer off.
+            with contextlib.suppress(StillwatchError):
+                await desk.run(desk.ids.fetched, self._file)
 
     def _cut(self) -> None:
         """The answer broke off: what follows may still be fetched as a range."""
@@ -171,10 +183,14 @@ class _Tap:
 
     async def _record(self) -> None:
         waiting, self._waiting, self._size = self._waiting, [], 0
-        if not waiting:
-            return
+        if waiting:
+            # A client that leaves meanwhile takes nothing off the record.
+            self._writing = asyncio.create_task(self._write(waiting))
+            await asyncio.shield(self._writing)
+
+    async def _write(self, lines: list[Line]) -> None:
         try:
-            await self._giver.add(waiting)
+            await self._giver.add(lines)
         except (StillwatchError, OSError):
             # What is not on record must not keep what was paid for from its owner.
-            self._state.metrics.count("record_failures", len(waiting))
+            self._state.metrics.count("record_failures", len(lines))

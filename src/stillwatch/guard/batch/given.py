@@ -18,14 +18,22 @@ from stillwatch.guard.batch.rows import (
     read_row,
     row_key,
 )
+from stillwatch.guard.connections.relay import Relayed
 from stillwatch.guard.keys import Principal
-from stillwatch.guard.recorder import MARKED_HEADER, Asked
-from stillwatch.guard.relay import Relayed
-from stillwatch.guard.wires import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Parsed, Wire, wire_of
+from stillwatch.guard.recording.recorder import MARKED_HEADER, Asked
+from stillwatch.guard.routes.wires import (
+    CHAT,
+    COMPLETIONS,
+    MESSAGES,
+    RESPONSES,
+    Parsed,
+    Wire,
+    wire_of,
+)
 
 if TYPE_CHECKING:
-    from stillwatch.guard.asking import Came
     from stillwatch.guard.batch.desk import Desk
+    from stillwatch.guard.routes.asking import Came
     from stillwatch.guard.state import GuardState
 
 _AT_ONCE: Final = 64  # exchanges that wait for the disk together

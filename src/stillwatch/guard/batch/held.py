@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.types import Message, Send
 
-from stillwatch.guard.headers import Pairs
+from stillwatch.guard.routes.headers import Pairs
 
 Edit = Callable[[int, bytes], Awaitable[bytes]]
 _LENGTH: Final = b"content-length"

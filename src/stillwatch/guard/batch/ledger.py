@@ -10,7 +10,7 @@ import msgspec
 from stillwatch.guard.batch.copies import Place
 from stillwatch.guard.batch.database import Database
 from stillwatch.guard.batch.rows import Vendor
-from stillwatch.guard.decide import ALLOWED, Decision
+from stillwatch.guard.wall.decide import ALLOWED, Decision
 
 
 class Submission(msgspec.Struct, frozen=True):

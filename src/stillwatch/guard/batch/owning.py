@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stillwatch.guard.batch.copies import Copy
 from stillwatch.guard.keys import Principal
-from stillwatch.guard.owners import Owner
+from stillwatch.guard.routes.owners import Owner
 
 if TYPE_CHECKING:
     from stillwatch.guard.state import GuardState

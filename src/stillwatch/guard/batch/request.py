@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 from starlette.types import Receive, Scope, Send
 
-from stillwatch.guard.ask_route import present_key, target
-from stillwatch.guard.asking import Came
 from stillwatch.guard.batch.held import Edit, Held
 from stillwatch.guard.batch.routes import Route
-from stillwatch.guard.headers import to_upstream
-from stillwatch.guard.relay import Outgoing, Relay, Relayed
-from stillwatch.guard.replies import Refusal, refuse
-from stillwatch.guard.wires import Wire
+from stillwatch.guard.connections.relay import Outgoing, Relay, Relayed
+from stillwatch.guard.routes.ask_route import present_key, target
+from stillwatch.guard.routes.asking import Came
+from stillwatch.guard.routes.headers import to_upstream
+from stillwatch.guard.routes.replies import Refusal, refuse
+from stillwatch.guard.routes.wires import Wire
 
 if TYPE_CHECKING:
     from stillwatch.guard.state import GuardState

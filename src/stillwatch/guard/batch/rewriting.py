@@ -9,7 +9,7 @@ from pathlib import Path
 from stillwatch.guard.batch.copying import Breath, let_go, mapped, private
 from stillwatch.guard.batch.elements import elements
 from stillwatch.guard.batch.rows import Vendor, read_row, row_facts, with_body
-from stillwatch.guard.strip import stripped
+from stillwatch.guard.wall.strip import stripped
 
 
 def rewritten(source: Path, target: Path, *, vendor: Vendor, models: frozenset[str]) -> bool:
@@ -32,7 +32,7 @@ def rewritten(source: Path, target: Path, *, vendor: Vendor, models: frozenset[s
             row = body[place : place + length]
             new = _stripped_row(row, vendor, models)
             breath.take()
-            passed = let_go(body, passed, done)
+            passed = let_go(body, passed, place)
             if new is row:
                 continue
             is_changed = True

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from stillwatch.guard.policy.facts import capabilities
-from stillwatch.guard.wires import MESSAGES, Parsed, Wire, wire_of
+from stillwatch.guard.routes.wires import MESSAGES, Parsed, Wire, wire_of
 from stillwatch.wire.chat import BadRequestError, parse_error_code
 
 Vendor = Literal["openai", "anthropic"]

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from starlette.types import Message, Receive, Scope, Send
 
 from stillwatch.errors import StillwatchError
-from stillwatch.guard.ask_route import address_of, authenticate
-from stillwatch.guard.asking import Came, judge_unread, refusal_of
 from stillwatch.guard.batch import create, objects
 from stillwatch.guard.batch.download import serve_results
 from stillwatch.guard.batch.owning import foreign, owner_of
 from stillwatch.guard.batch.request import Request
 from stillwatch.guard.batch.routes import Route
 from stillwatch.guard.batch.upload import serve_upload
-from stillwatch.guard.challenge import VERIFIED_HEADER
-from stillwatch.guard.replies import NOT_FOUND, Refusal, refuse
-from stillwatch.guard.wires import shape_of
+from stillwatch.guard.routes.ask_route import address_of, authenticate
+from stillwatch.guard.routes.asking import Came, judge_unread, refusal_of
+from stillwatch.guard.routes.replies import NOT_FOUND, Refusal, refuse
+from stillwatch.guard.routes.wires import shape_of
+from stillwatch.guard.wall.challenge import VERIFIED_HEADER
 
 if TYPE_CHECKING:
     from stillwatch.guard.state import GuardState

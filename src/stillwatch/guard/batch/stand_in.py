@@ -14,7 +14,7 @@ from stillwatch.guard.batch.copying import copy_path
 from stillwatch.guard.batch.request import GONE, Request
 from stillwatch.guard.batch.rewriting import rewritten
 from stillwatch.guard.batch.rows import json_object
-from stillwatch.guard.upstream import UpstreamError
+from stillwatch.guard.connections.upstream import UpstreamError
 
 _BLOCK = 2**20
 

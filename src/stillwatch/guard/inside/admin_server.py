@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from stillwatch.guard.admin.routes import ADMIN_PREFIX, serve_admin, serve_health
 from stillwatch.guard.gateway import listen
-from stillwatch.guard.replies import NOT_FOUND, refuse
+from stillwatch.guard.routes.replies import NOT_FOUND, refuse
 from stillwatch.guard.state import GuardState
 
 

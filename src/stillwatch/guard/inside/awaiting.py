@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from stillwatch.guard.inside.decide import Answered, Desk
-from stillwatch.guard.recorder import Asked
-from stillwatch.guard.wires import CHAT
+from stillwatch.guard.recording.recorder import Asked
+from stillwatch.guard.routes.wires import CHAT
 
 #: Some 200 MB of questions of 3 KB; beyond that the oldest are recorded without their answers.
 _MOST: Final = 65_536

@@ -12,17 +12,17 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from stillwatch.guard.asking import Came, judge, judge_unread, refusal_of
-from stillwatch.guard.challenge import VERIFIED_HEADER
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.decide import strongest
+from stillwatch.guard.connections.relay import Relayed
 from stillwatch.guard.inside.told import Told
 from stillwatch.guard.keys import KEY_KIND, Principal
-from stillwatch.guard.recorder import Asked
-from stillwatch.guard.relay import Relayed
-from stillwatch.guard.replies import Refusal
+from stillwatch.guard.recording.recorder import Asked
+from stillwatch.guard.routes.asking import Came, judge, judge_unread, refusal_of
+from stillwatch.guard.routes.replies import Refusal
+from stillwatch.guard.routes.wires import Parsed, Wire
 from stillwatch.guard.state import GuardState
-from stillwatch.guard.wires import Parsed, Wire
+from stillwatch.guard.wall.challenge import VERIFIED_HEADER
+from stillwatch.guard.wall.decide import strongest
 from stillwatch.record.privacy import KeyedHash
 from stillwatch.wire.chat import BadRequestError
 

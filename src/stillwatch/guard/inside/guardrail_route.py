@@ -21,9 +21,9 @@ from stillwatch.guard.inside.awaiting import Awaiting
 from stillwatch.guard.inside.callers import address_in, caller_of, wanted_headers
 from stillwatch.guard.inside.decide import Answered, Desk, Occasion
 from stillwatch.guard.keys import presented_key
-from stillwatch.guard.replies import TOO_LONG, WRONG_KEY, Refusal, read_body, refuse, reply
+from stillwatch.guard.routes.replies import TOO_LONG, WRONG_KEY, Refusal, read_body, refuse, reply
+from stillwatch.guard.routes.wires import CHAT
 from stillwatch.guard.state import GuardState
-from stillwatch.guard.wires import CHAT
 from stillwatch.logs.reader import ReadOptions
 from stillwatch.record.privacy import KeyedHash
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from stillwatch.errors import ConfigError, EnvironmentUnfitError, extra
 from stillwatch.guard.inside.plugin import Plugin
-from stillwatch.guard.replies import Refusal
+from stillwatch.guard.routes.replies import Refusal
 
 #: Names the configuration file where LiteLLM's configuration cannot.
 CONFIG_VARIABLE: Final = "STILLWATCH_GUARD_CONFIG"

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
+from stillwatch.guard.connections.relay import CLIENT_GONE
 from stillwatch.guard.inside.callers import address_in, caller_of, wanted_headers
 from stillwatch.guard.inside.config import Whose
 from stillwatch.guard.inside.decide import Answered, Occasion
-from stillwatch.guard.relay import CLIENT_GONE
-from stillwatch.guard.wires import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Wire
+from stillwatch.guard.routes.wires import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Wire
 from stillwatch.logs.reader import ReadOptions
 from stillwatch.logs.readers.litellm_words import REDACTED
 

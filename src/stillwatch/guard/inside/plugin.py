@@ -27,8 +27,8 @@ from stillwatch.guard.inside.litellm_call import (
     take_over,
     wire_of_call,
 )
-from stillwatch.guard.replies import Refusal
-from stillwatch.guard.strip import stripped
+from stillwatch.guard.routes.replies import Refusal
+from stillwatch.guard.wall.strip import stripped
 from stillwatch.logs.reader import ReadOptions
 from stillwatch.record.privacy import KeyedHash
 

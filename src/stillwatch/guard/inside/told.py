@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stillwatch.guard.wires import Parsed, Read, Wire
+from stillwatch.guard.routes.wires import Parsed, Read, Wire
 from stillwatch.record.exchange import Exchange
 from stillwatch.wire.question import Question, Reply
 

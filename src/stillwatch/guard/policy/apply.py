@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from stillwatch.guard.decide import Decision, strongest
 from stillwatch.guard.policy.engine import Judged, Ruling
 from stillwatch.guard.policy.facts import Asking
 from stillwatch.guard.policy.live import LivePolicy, Mark
-from stillwatch.guard.verdict import Verdict
+from stillwatch.guard.wall.decide import Decision, strongest
+from stillwatch.guard.wall.verdict import Verdict
 
 
 def decide_by_policy(

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from stillwatch.guard.policy.document import PolicyFile
 from stillwatch.guard.policy.engine import Engine, Ruling
 from stillwatch.guard.policy.facts import Asking, FactSource, capabilities
-from stillwatch.guard.verdict import Board
+from stillwatch.guard.wall.verdict import Board
 from stillwatch.logs.accounts import AccountRow
 from stillwatch.record.exchange import Exchange
 

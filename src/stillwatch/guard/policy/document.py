@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
 from stillwatch.errors import ConfigError
-from stillwatch.guard.decide import Action
 from stillwatch.guard.policy import locate
 from stillwatch.guard.policy.clauses import Known
 from stillwatch.guard.policy.facts_file import parse_facts
@@ -19,6 +18,7 @@ from stillwatch.guard.policy.faults import Source, Spot, read_text
 from stillwatch.guard.policy.lists import NamedList, Networks, read_list
 from stillwatch.guard.policy.rules import Rule, choice, parse_day, parse_rule
 from stillwatch.guard.policy.vocabulary import Facts
+from stillwatch.guard.wall.decide import Action
 
 _TABLES: Final = ("lists", "networks", "tiers", "rules", "tests")
 _MOST_BYTES: Final = 4 * 1024 * 1024

@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stillwatch.guard.decide import REFUSALS, Action
-from stillwatch.guard.ladder import DAY_S, NOBODY, QUIET, Rung
 from stillwatch.guard.policy.document import PolicyFile
 from stillwatch.guard.policy.limits import Buckets
 from stillwatch.guard.policy.lists import day_of
 from stillwatch.guard.policy.questions import Part, Test
 from stillwatch.guard.policy.rules import Rule
 from stillwatch.guard.policy.vocabulary import PLACES, WORDS, Facts
+from stillwatch.guard.wall.decide import REFUSALS, Action
+from stillwatch.guard.wall.ladder import DAY_S, NOBODY, QUIET, Rung
 
 _REMEMBERED: Final = 8192  # accounts whose remaining rules are kept
 _ACCOUNT, _ORG, _VERIFIED = PLACES["account"], PLACES["org"], PLACES["verified"]

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stillwatch.guard.ladder import DAY_S
 from stillwatch.guard.policy.document import PolicyFile
 from stillwatch.guard.policy.facts_file import country_of, hits_of, shares_of
 from stillwatch.guard.policy.limits import HOUR_S, Volumes
 from stillwatch.guard.policy.vocabulary import NOTHING, PLACES, WEEKDAYS, Facts
-from stillwatch.guard.verdict import Verdict
+from stillwatch.guard.wall.ladder import DAY_S
+from stillwatch.guard.wall.verdict import Verdict
 
 if TYPE_CHECKING:
     from stillwatch.logs.accounts import AccountRow

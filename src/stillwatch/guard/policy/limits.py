@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from stillwatch.guard.ladder import DAY_S, Rung, stepped
+from stillwatch.guard.wall.ladder import DAY_S, Rung, stepped
 
 _MOST_BUCKETS: Final = 100_000
 HOUR_S: Final = 3600.0

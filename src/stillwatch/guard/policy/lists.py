@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from stillwatch.errors import ConfigError
-from stillwatch.guard.ladder import DAY_S
 from stillwatch.guard.policy.faults import read_text
+from stillwatch.guard.wall.ladder import DAY_S
 
 _MOST_BYTES: Final = 64 * 1024 * 1024
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stillwatch.errors import ConfigError
-from stillwatch.guard.audit import AuditEvent
-from stillwatch.guard.metrics import Metrics
 from stillwatch.guard.policy.cases import check_cases
 from stillwatch.guard.policy.document import PolicyFile, load_policy
 from stillwatch.guard.policy.engine import NOTHING_FIRES, Engine, Judged, Ruling
 from stillwatch.guard.policy.facts import Asking, FactSource
 from stillwatch.guard.policy.lists import day_of
 from stillwatch.guard.policy.trail import Tally, Trail
+from stillwatch.guard.recording.audit import AuditEvent
+from stillwatch.guard.telling.metrics import Metrics
 from stillwatch.record.privacy import KeyedHash
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from stillwatch.guard.ladder import DAY_S
 from stillwatch.guard.policy.vocabulary import Facts
+from stillwatch.guard.wall.ladder import DAY_S
 
 Held = bool | None
 Test = Callable[[Facts], Held]

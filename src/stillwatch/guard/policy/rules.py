@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from stillwatch.errors import InvalidInputError
-from stillwatch.guard.decide import Action
-from stillwatch.guard.ladder import DAY_S, Rung
 from stillwatch.guard.policy.clauses import Clause, Known, parse_clauses
 from stillwatch.guard.policy.facts_file import parse_facts
 from stillwatch.guard.policy.faults import Spot
 from stillwatch.guard.policy.lists import midnight
 from stillwatch.guard.policy.questions import Part, Test, all_of, any_of, none_of
 from stillwatch.guard.policy.vocabulary import Facts
+from stillwatch.guard.wall.decide import Action
+from stillwatch.guard.wall.ladder import DAY_S, Rung
 
 RuleKind = Literal["legal", "identity", "abuse", "service"]
 Scope = Literal["account", "org", "rule"]

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stillwatch.guard.audit import AuditEvent
 from stillwatch.guard.policy.engine import Engine, Judged, facts_asked
 from stillwatch.guard.policy.limits import HOUR_S
 from stillwatch.guard.policy.vocabulary import PLACES, Facts
+from stillwatch.guard.recording.audit import AuditEvent
 
 _MOST_ENTRIES: Final = 10_000  # different outcomes an hour that get a line each
 _MOST_ACCOUNTS: Final = 10_000  # accounts told apart per rule

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stillwatch.errors import EnvironmentUnfitError
-from stillwatch.guard.decide import Decision
-from stillwatch.guard.ladder import Rung, TokenBuckets
 from stillwatch.guard.shared.config import SharedConfig
 from stillwatch.guard.shared.connect import translated
+from stillwatch.guard.wall.decide import Decision
+from stillwatch.guard.wall.ladder import Rung, TokenBuckets
 
 if TYPE_CHECKING:
     import redis.asyncio

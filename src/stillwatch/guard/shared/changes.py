@@ -16,7 +16,7 @@ from stillwatch.errors import RecordError
 from stillwatch.guard.shared.config import SharedConfig
 from stillwatch.guard.shared.connect import octets, translated
 from stillwatch.guard.shared.seal import Seal
-from stillwatch.guard.table import Steps
+from stillwatch.guard.wall.table import Steps
 
 if TYPE_CHECKING:
     import redis

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from stillwatch.errors import EnvironmentUnfitError
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.decide import Decision
-from stillwatch.guard.ladder import TokenBuckets
-from stillwatch.guard.metrics import Metrics
 from stillwatch.guard.shared.buckets import SharedBuckets
 from stillwatch.guard.shared.changes import ChangeLog
 from stillwatch.guard.shared.connect import (
@@ -25,10 +22,13 @@ from stillwatch.guard.shared.nonces import SharedNonces
 from stillwatch.guard.shared.owners import SharedOwners
 from stillwatch.guard.shared.seal import Seal
 from stillwatch.guard.shared.table import SharedVerdictTable
+from stillwatch.guard.telling.metrics import Metrics
+from stillwatch.guard.wall.decide import Decision
+from stillwatch.guard.wall.ladder import TokenBuckets
 
 if TYPE_CHECKING:
-    from stillwatch.guard.challenge import Nonces
-    from stillwatch.guard.owners import Owners
+    from stillwatch.guard.routes.owners import Owners
+    from stillwatch.guard.wall.challenge import Nonces
 
 
 class GatewaySharing:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from stillwatch.detect.config import FoldConfig
 from stillwatch.guard.config import GuardConfig
-from stillwatch.guard.daybook import DayBook
+from stillwatch.guard.learning.daybook import DayBook
 from stillwatch.guard.shared.changes import ChangeLog
 from stillwatch.guard.shared.connect import connect, demand_one_key, translated
 from stillwatch.guard.shared.lease import Lease

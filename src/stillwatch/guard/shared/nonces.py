@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from stillwatch.errors import EnvironmentUnfitError
-from stillwatch.guard.challenge import Nonces
 from stillwatch.guard.shared.config import SharedConfig
 from stillwatch.guard.shared.connect import translated
+from stillwatch.guard.wall.challenge import Nonces
 
 if TYPE_CHECKING:
     import redis.asyncio

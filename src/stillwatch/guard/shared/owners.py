@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from stillwatch.errors import EnvironmentUnfitError, RecordError
-from stillwatch.guard.owners import Owner, Owners, key_of
+from stillwatch.guard.routes.owners import Owner, Owners, key_of
 from stillwatch.guard.shared.config import SharedConfig
 from stillwatch.guard.shared.connect import octets, translated
 from stillwatch.guard.shared.seal import Seal

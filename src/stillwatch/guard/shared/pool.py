@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from stillwatch.detect.config import FoldConfig
-from stillwatch.detect.levels import blank_texts
-from stillwatch.detect.merge import merge_all
-from stillwatch.detect.probe import Probe, probe_of
-from stillwatch.detect.profile import Profiles, no_profiles
-from stillwatch.detect.tables import pack, unpack
+from stillwatch.detect.profiles.levels import blank_texts
+from stillwatch.detect.profiles.merge import merge_all
+from stillwatch.detect.profiles.probe import Probe, probe_of
+from stillwatch.detect.profiles.profile import Profiles, no_profiles
+from stillwatch.detect.profiles.tables import pack, unpack
 from stillwatch.errors import RecordError
 from stillwatch.guard.shared.config import SharedConfig
 from stillwatch.guard.shared.connect import octets, translated

@@ -14,8 +14,8 @@ from typing import Final
 
 from stillwatch.errors import EnvironmentUnfitError, RecordError
 from stillwatch.guard.shared.changes import MOST_CHANGES, ChangeLog, Known
-from stillwatch.guard.table import Steps
-from stillwatch.guard.verdict import VerdictTable
+from stillwatch.guard.wall.table import Steps
+from stillwatch.guard.wall.verdict import VerdictTable
 
 _SCHEMA: Final = "CREATE TABLE IF NOT EXISTS shared_log (log_id TEXT NOT NULL)"
 #: Tries at a change while other gateways write too.

@@ -16,7 +16,7 @@ from stillwatch.siege.folder import read_json
 from stillwatch.siege.moat.rounds import RoundRecord
 from stillwatch.siege.prose import as_sequences
 from stillwatch.siege.teachers import house_teacher
-from stillwatch.trace import radioactivity
+from stillwatch.trace.radioactivity import closed as radioactivity
 from stillwatch.trace.watermark import GreenListMark, TokenSequence, campaign_mark
 
 _LABELS = {

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stillwatch.guard.learned import Learned
+from stillwatch.guard.learning.learned import Learned
 from stillwatch.record.exchange import Exchange, total_output_tokens
 from stillwatch.record.store import read_store
 from stillwatch.siege.folder import read_json

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from stillwatch.trace.marks.protocol import Evidence, Floats, Mark
 from stillwatch.trace.marks.scoring import distinct_draws, sum_evidence
-from stillwatch.trace.windows import Ids, Windows, number_rows
+from stillwatch.trace.radioactivity.windows import Ids, Windows, number_rows
 
 
 class WindowScoring:

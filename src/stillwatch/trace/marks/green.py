@@ -10,8 +10,8 @@ import numpy.typing as npt
 from stillwatch.trace.marks.base import WindowScoring
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.protocol import Floats, Mark
+from stillwatch.trace.radioactivity.windows import Windows
 from stillwatch.trace.watermark import GreenListMark, mark_key_id
-from stillwatch.trace.windows import Windows
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from stillwatch.errors import reject
 from stillwatch.trace.marks.base import WindowScoring, largest_only
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.protocol import Floats
+from stillwatch.trace.radioactivity.windows import Ids, Windows, context_columns
 from stillwatch.trace.watermark import keyed_bits, mark_key_id
-from stillwatch.trace.windows import Ids, Windows, context_columns
 
 _UNIT = 2.0**-53
 _LABEL = b"stillwatch gumbel 1\0"

@@ -30,7 +30,14 @@ from stillwatch.trace.marks.scoring import (
     finite_population_tail,
     sum_evidence,
 )
-from stillwatch.trace.windows import Ids, Mask, Windows, check_ids, context_columns, number_rows
+from stillwatch.trace.radioactivity.windows import (
+    Ids,
+    Mask,
+    Windows,
+    check_ids,
+    context_columns,
+    number_rows,
+)
 
 _TABLE_SIZE = 1_000_003
 #: Candidates that `selfhash` tries at each step, best first.

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.trace.windows import Ids, Mask
+from stillwatch.trace.radioactivity.windows import Ids, Mask
 
 _N, _M = 624, 397
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stillwatch.trace.windows import Ids
+from stillwatch.trace.radioactivity.windows import Ids
 
 Words = npt.NDArray[np.uint64]
 

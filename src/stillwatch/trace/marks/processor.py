@@ -15,7 +15,7 @@ import numpy as np
 
 from stillwatch.errors import extra, reject
 from stillwatch.trace.marks.protocol import Mark
-from stillwatch.trace.windows import Ids, Mask
+from stillwatch.trace.radioactivity.windows import Ids, Mask
 
 if TYPE_CHECKING:
     import torch

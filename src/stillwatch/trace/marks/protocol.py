@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stillwatch.trace.marks.nulls import Null
-from stillwatch.trace.windows import Ids, TokenSequence, Windows, distinct_windows
+from stillwatch.trace.radioactivity.windows import Ids, TokenSequence, Windows, distinct_windows
 
 Floats = npt.NDArray[np.float64]
 

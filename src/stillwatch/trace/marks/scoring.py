@@ -20,7 +20,7 @@ from stillwatch.trace.marks.tails import (
     exponential_upper_tail,
     lattice_upper_tail,
 )
-from stillwatch.trace.windows import Ids
+from stillwatch.trace.radioactivity.windows import Ids
 
 #: Weights become whole numbers 0..15: a sum of coins then has an exact distribution.
 WEIGHT_LEVELS = 15

@@ -29,7 +29,7 @@ from stillwatch.trace.marks.protocol import Evidence, Floats
 from stillwatch.trace.marks.scoring import distinct_draws
 from stillwatch.trace.marks.tails import Term, lattice_upper_tail
 from stillwatch.trace.marks.tournament import tournament_logits
-from stillwatch.trace.windows import Ids, Windows, context_columns
+from stillwatch.trace.radioactivity.windows import Ids, Windows, context_columns
 
 _MULTIPLIER = np.int64(6364136223846793005)
 

@@ -21,8 +21,8 @@ from stillwatch.errors import reject
 from stillwatch.trace.marks.base import WindowScoring
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.protocol import Floats
+from stillwatch.trace.radioactivity.windows import Ids, Windows, context_columns
 from stillwatch.trace.watermark import keyed_bits, mark_key_id
-from stillwatch.trace.windows import Ids, Windows, context_columns
 
 _LABEL = b"stillwatch tournament 1\0"
 

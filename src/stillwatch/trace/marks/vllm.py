@@ -24,7 +24,7 @@ from stillwatch.trace.marks.keys import engine_integer, public_id
 from stillwatch.trace.marks.nulls import Null
 from stillwatch.trace.marks.philox import philox4x32, vllm_words
 from stillwatch.trace.marks.protocol import Floats
-from stillwatch.trace.windows import Ids, Windows, context_columns, number_rows
+from stillwatch.trace.radioactivity.windows import Ids, Windows, context_columns, number_rows
 
 #: vLLM keeps 24 bits of each word and centres them: (m + 1) / (2 ** 24 + 1), as a 32-bit float.
 _STEPS = 2**24

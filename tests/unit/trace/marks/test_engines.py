@@ -10,7 +10,7 @@ from stillwatch.trace.marks.processor import MarkProcessor
 from stillwatch.trace.marks.protocol import mark_windows
 from stillwatch.trace.marks.synthid import SynthIdMark
 from stillwatch.trace.marks.vllm import VllmGreenMark, VllmGumbelMark, derive_vllm_key, sbw_hash
-from stillwatch.trace.windows import TokenSequence, Windows
+from stillwatch.trace.radioactivity.windows import TokenSequence, Windows
 
 VOCAB = 128
 KEYS = (15485863, 2**40 + 12345)

@@ -10,8 +10,8 @@ from stillwatch.errors import InvalidInputError
 from stillwatch.trace.marks.green import as_mark
 from stillwatch.trace.marks.keys import sub_key
 from stillwatch.trace.marks.protocol import Mark, mark_windows
+from stillwatch.trace.radioactivity.windows import TokenSequence, Windows
 from stillwatch.trace.watermark import campaign_mark
-from stillwatch.trace.windows import TokenSequence, Windows
 
 # The folder is no package; the schemes stand beside this file.
 _spec = importlib.util.spec_from_file_location("mark_schemes", Path(__file__).parent / "schemes.py")

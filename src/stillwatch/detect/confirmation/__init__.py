@@ -1,0 +1,1 @@
+"""Which groups are campaigns: statistics on evidence that did not find them, and their null."""

@@ -1,0 +1,1 @@
+"""Which groups of accounts may be campaigns: rare things that they share."""

@@ -1,0 +1,1 @@
+"""What is said of a finding: evidence, doubts, worth, and what was not tested."""

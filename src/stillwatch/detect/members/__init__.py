@@ -1,0 +1,1 @@
+"""Who belongs to a named campaign, and every exchange that it took."""

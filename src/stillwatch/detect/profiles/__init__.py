@@ -1,0 +1,1 @@
+"""What is remembered of exchanges: folded, merged, kept, in bounded memory an account."""

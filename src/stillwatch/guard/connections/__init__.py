@@ -1,0 +1,1 @@
+"""The two sides of the wire: clients bounded and made strict, the model server verified."""

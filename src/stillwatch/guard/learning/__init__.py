@@ -1,0 +1,1 @@
+"""The second process: folds what was recorded, finds campaigns, writes verdicts."""

@@ -1,0 +1,1 @@
+"""Before the first question and between two: files of a first run, checks, reloads."""

@@ -1,0 +1,1 @@
+"""Numbers for other tools: Prometheus and OpenTelemetry."""

@@ -1,0 +1,1 @@
+"""The evidence bundle: made, sealed, checked and computed again by anybody, offline."""

@@ -1,0 +1,1 @@
+"""Randomised canaries and the withheld split: proofs by our own draws."""

@@ -1,0 +1,1 @@
+"""How alike models are: a rank among references, never a proof."""

@@ -1,0 +1,1 @@
+"""What all the evidence together proves about each suspect."""
