@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillwatch.detect import FoldConfig, Profiles, merge, no_profiles
-from stillwatch.detect.fold import Folding, fold
-from stillwatch.detect.levels import at_level, level_of, levels_of
-from stillwatch.detect.merge import merge_all
-from stillwatch.detect.profile import Digests
+from stillwatch.detect.profiles.fold import Folding, fold
+from stillwatch.detect.profiles.levels import at_level, level_of, levels_of
+from stillwatch.detect.profiles.merge import merge_all
+from stillwatch.detect.profiles.profile import Digests
 from stillwatch.record.exchange import Exchange, Message, to_batch
 from stillwatch.text.ragged import Ragged
 
