@@ -1,16 +1,34 @@
 """A budget holds, whatever the order of answers and whatever they cost within their limits."""
 
+import asyncio
 import contextlib
 import random
+import shutil
+import tempfile
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillwatch.distill.money.budget import BudgetTable, Ledger
+from stillwatch.distill.asking.answer_index import AnswerIndex
+from stillwatch.distill.asking.attempts import attempt_exchange
+from stillwatch.distill.asking.teacher import TeacherTable
+from stillwatch.distill.asking.under_way import Sent, UnderWay, charge_journal
+from stillwatch.distill.items import Item
+from stillwatch.distill.money.budget import (
+    CHARGED_TAG,
+    BudgetTable,
+    Ledger,
+    Reservation,
+    charged_text,
+)
 from stillwatch.distill.money.prices import Price
 from stillwatch.errors import BudgetReachedError
+from stillwatch.record.exchange import Answer
+from stillwatch.record.journal import Journal
+from stillwatch.wire.question import Reply
 
 _SIZES = st.integers(0, 2_000)
 _CENTS = st.decimals(0, 100, places=6)
@@ -112,3 +130,99 @@ def test_a_ledger_does_not_slow_down(n: int) -> None:
     for _ in range(n):
         ledger.settle(ledger.reserve(3, 4), 1, 2)
     assert (n, 3 * n) == (ledger.spent.questions, ledger.spent.tokens)
+
+
+#: How an attempt ends, and how far the process came with it when it was killed.
+_ENDS = st.sampled_from(["answered", "cut", "refused"])
+_REACHED = st.sampled_from(["sent", "settled", "recorded", "done"])
+_ATTEMPTS = st.lists(
+    st.tuples(st.integers(0, 500), st.integers(0, 500), _ENDS, _REACHED, st.floats(0, 1)),
+    max_size=6,
+)
+_TEACHER = TeacherTable(endpoint="http://127.0.0.1:9/v1", model="m")
+
+
+class _Life:
+    """One process that asks and is killed: what it does with an attempt, in the asker's order."""
+
+    def __init__(self, folder: Path, budget: BudgetTable) -> None:
+        self.ledger = Ledger(budget)
+        self._journal = Journal.open(folder, fsync_interval_s=0.0)
+        asyncio.run(charge_journal(self._journal, AnswerIndex(folder), self.ledger))
+        self._slots = UnderWay(folder)
+        self._n = 0
+
+    def attempt(self, most: tuple[int, int], end: str, *, reached: str, share: float) -> int:
+        """Make an attempt as far as it came; returns the tokens that the endpoint bills."""
+        held = self.ledger.reserve(*most)
+        self._n += 1
+        sent = self._slots.begin(f"{self._n:064x}", held, now=1.0)
+        billed = (round(share * most[0]), round(share * most[1])) if end != "refused" else (0, 0)
+        if reached != "sent":
+            self._finish(sent, held, billed=billed, end=end, reached=reached)
+        return sum(billed)
+
+    def _finish(
+        self, sent: Sent, held: Reservation, *, billed: tuple[int, int], end: str, reached: str
+    ) -> None:
+        reply, facts = None, {}
+        if end == "answered":
+            reply = Reply(answers=(Answer("yes"),), input_tokens=billed[0], output_tokens=billed[1])
+            self.ledger.settle(held, *billed)
+        elif end == "cut":
+            facts = {CHARGED_TAG: charged_text(held.n_input, held.max_output)}
+            self.ledger.settle(held, None, None)
+        else:
+            self.ledger.release(held)
+        if reached == "settled":
+            return
+        exchange = attempt_exchange(
+            Item(item_id="i", messages=()), _TEACHER, reply=reply,
+            status=200 if reply else 0, error=None if reply else end, started_at=1.0, ended_at=2.0,
+            attempt=1, request_key=sent.key, permission_id="p", facts=facts,
+            exchange_id=sent.exchange_id,
+        )  # fmt: skip
+        self._journal.append_sync(exchange)
+        if reached == "done":
+            self._slots.end(sent)
+
+    def kill(self, folder: Path, left: Path) -> None:
+        """End without a word: what stands on the disk now is what the next process finds."""
+        shutil.copytree(folder, left)
+        with self._slots, self._journal:
+            pass
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.tuples(st.none() | st.integers(0, 4_000), st.none() | st.integers(0, 12)),
+    st.lists(_ATTEMPTS, min_size=1, max_size=3),
+)
+def test_no_cap_is_passed_over_any_number_of_kills(
+    caps: tuple[int | None, int | None], lives: list[list[tuple[int, int, str, str, float]]]
+) -> None:
+    """Killed at any step of any attempt: what the endpoint billed in all never passes a cap."""
+    budget = BudgetTable(tokens=caps[0], questions=caps[1])
+    billed = n_billed = 0
+    with tempfile.TemporaryDirectory() as base:
+        folder = Path(base, "0")
+        for number, attempts in enumerate(lives, start=1):
+            life = _Life(folder, budget)
+            assert life.ledger.spent.tokens >= billed
+            assert life.ledger.spent.questions >= n_billed
+            for n_input, most, end, reached, share in attempts:
+                with contextlib.suppress(BudgetReachedError):
+                    billed += life.attempt((n_input, most), end, reached=reached, share=share)
+                    n_billed += end != "refused"
+            spent = life.ledger.spent
+            left = Path(base, str(number))
+            life.kill(folder, left)
+            folder = left
+            assert spent.tokens + spent.held_tokens >= billed
+        life = _Life(folder, budget)
+        again = life.ledger.spent
+        life.kill(folder, Path(base, "end"))
+    assert again.tokens >= billed
+    assert again.questions >= n_billed
+    assert caps[0] is None or billed <= caps[0]
+    assert caps[1] is None or n_billed <= caps[1]

@@ -1,6 +1,6 @@
 """`stillwatch trace lineage`, `errors`, `identity` and `equality`: likeness, which proves nothing.
 
-Each is a step of `trace.steps`: a bundle computes the same number from the same files.
+Each is a step of `trace.bundle.steps`: a bundle computes the same number from the same files.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -19,17 +20,16 @@ from stillwatch.distill.asking.teacher import identify
 from stillwatch.distill.curves.curve_set import CurveSet
 from stillwatch.distill.filtering.filters import FilterCounts
 from stillwatch.distill.items import Example
-from stillwatch.distill.money.budget import Ledger
 from stillwatch.distill.money.prices import Price, price_of
 from stillwatch.distill.permit.permission import PermissionStamp, stamp
 from stillwatch.distill.questions.build import Counts
 from stillwatch.distill.scores.score_report import ScoreReport
 from stillwatch.distill.scores.scoring import HeldOutItems
 from stillwatch.distill.stages.run_asking import ask_run, filter_run
+from stillwatch.distill.stages.run_books import Books
 from stillwatch.distill.stages.run_curve import draw_curves
 from stillwatch.distill.stages.run_file import RunFile, read_run_file
 from stillwatch.distill.stages.run_folder import RunFolder
-from stillwatch.distill.stages.run_models import charge_others
 from stillwatch.distill.stages.run_provenance import seal
 from stillwatch.distill.stages.run_questions import RunPlan, make_questions, plan_run
 from stillwatch.distill.stages.run_scoring import ask_held_out, held_out_of, score_run
@@ -86,18 +86,10 @@ class Run:
         """What the teacher costs, or None when nobody knows."""
         return price_of(identify(self.settings.teacher).model, self.settings.prices)
 
-    def make_ledger(self, journal: Path) -> Ledger:
-        """Give a ledger that is charged with all that the run bought, one journal left out.
-
-        Args:
-            journal: the one that asking will read, and charge, itself.
-
-        Returns:
-            The ledger, with the run's caps.
-        """
-        ledger = Ledger(self.settings.budget, self.price)
-        charge_others(ledger, self, journal)
-        return ledger
+    @cached_property
+    def books(self) -> Books:
+        """The purse that every model of this run spends from, with the run's caps."""
+        return Books(self)
 
     def permit(self) -> PermissionStamp:
         """Check the permission for this teacher, now.

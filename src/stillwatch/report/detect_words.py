@@ -9,8 +9,8 @@ from typing import Any
 from stillwatch.report.detect_owners import owners_clause
 from stillwatch.report.numbers import count, dollars, one_in, p_text, percent, plural, rough
 
-#: As `detect.shared` has it: a value binds a group when a tenth of the members, three at least,
-#: have it, five times as often as others.
+#: As `detect.discovery.shared` has it: a value binds a group when a tenth of the members, three at
+#: least, have it, five times as often as others.
 _BINDS, _TIMES = 0.1, 5.0
 
 

@@ -27,7 +27,7 @@ def render_verdict(report: Report) -> str:
     """Render a verdict.
 
     Args:
-        report: plain data, as `trace.verdict_data` makes it: `accusations`, `audit`, `similarity`,
+        report: plain data, as `trace.verdicts.data` makes it: `accusations`, `audit`, `similarity`,
             `unplanned` and `plan`, and where there are any `case`, `bundle`, `recomputed`, `run`.
 
     Returns:

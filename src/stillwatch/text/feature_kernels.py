@@ -1,4 +1,4 @@
-"""The inner loops of `features` and `detect.flags`; importing this imports numba."""
+"""The inner loops of `features` and `detect.evidence.flags`; importing this imports numba."""
 
 from __future__ import annotations
 

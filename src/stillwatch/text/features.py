@@ -3,9 +3,9 @@
     x(q) = round(127 * v / |v|),   v_j = sign(c_j) * (1 + ln|c_j|),   c_j = count of mark j
 
 The kernel is the cosine of `v`: the mean of x over an account is its kernel mean, and the unbiased
-MMD^2 between two groups follows from two sums and two counts (`detect.window`). Marks are
-capitals, punctuation, numbers and frequent English words, one place each, and all other words by
-signed hashing. On pairs of human and harvested questions this beat random Fourier features, word
+MMD^2 between two groups follows from two sums and two counts (`detect.confirmation.window`). Marks
+are capitals, punctuation, numbers and frequent English words, one place each, and all other words
+by signed hashing. On pairs of human and harvested questions this beat random Fourier features, word
 pairs and character n-grams at the same width, and matched a neural embedder (docs/kernel-mean.md).
 
 A row depends on its own text only: sums over any split of a log agree byte for byte.

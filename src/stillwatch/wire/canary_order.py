@@ -1,9 +1,9 @@
 """The signed order by which the gateway tells the model server to answer with canaries.
 
 A canary is a place in an answer where several variants would do equally well; which one a campaign
-gets is drawn by a key of its own (`trace.canary`). The gateway cannot write into answers that it
-does not make, so it orders: one header beside the question, the twin of the order to mark in
-`wire.signature`, with a label of its own, so that neither can be taken for the other.
+gets is drawn by a key of its own (`trace.canaries.canary`). The gateway cannot write into answers
+that it does not make, so it orders: one header beside the question, the twin of the order to mark
+in `wire.signature`, with a label of its own, so that neither can be taken for the other.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CanaryKey(NamedTuple):
     """The key that draws one campaign's canaries.
 
     Attributes:
-        key: the secret, for `trace.canary.draw_assignment`.
+        key: the secret, for `trace.canaries.canary.draw_assignment`.
         key_id: its name in public.
     """
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -120,22 +121,70 @@ def test_any_causal_folder_can_play(
     assert 1 == len(reply.answers)
 
 
-def test_a_killed_run_ends_in_the_same_bytes(examples: list[Example], tmp_path: Path) -> None:
-    """A run that ended in the game goes on from the warm-up's checkpoint to the same student."""
+@pytest.mark.parametrize(
+    ("kind", "fields", "killed_at", "resumed_at"),
+    [
+        ("house", {}, 2, 0),  # in the warm-up, before its first checkpoint
+        ("house", {}, 4, 3),  # in the game: the discriminator's own two steps are kept
+        ("house", {}, 7, 5),
+        ("house", {"kl": 0.1, "anchor": 0.5}, 7, 5),
+        ("house", {"updates": 2}, 7, 5),
+        ("house", {"warmup": 0.0, "discriminator_steps": 0}, 5, 4),
+        ("lora", {"kl": 0.1}, 7, 5),
+    ],
+)
+def test_a_killed_run_ends_in_the_same_bytes(
+    kind: str, fields: dict[str, Any], killed_at: int, resumed_at: int,
+    *, examples: list[Example], tiny_folder: Callable[..., Path], tmp_path: Path,
+) -> None:  # fmt: skip
+    """Killed anywhere, a run goes on from its last checkpoint to the same student and trace."""
+    done: list[int] = []
 
-    def stop(done: int, _: float) -> None:
-        if done == 5:
+    def stop(step: int, _: float) -> None:
+        if step == killed_at:
             raise KilledError
 
-    table = TrainTable(steps=6, batch_size=4, student=HOUSE)
-    whole = train_gad(examples, table, GAME, seed=1, out=tmp_path / "whole")
+    gad = GadTable(**{"warmup": 0.375, "samples": 2, "discriminator_steps": 2, **fields})
+    table = TrainTable(steps=8, batch_size=4, student=HOUSE)
+    if kind == "lora":  # with dropout: its random numbers go on too
+        table = TrainTable(
+            steps=8, batch_size=4, learning_rate=1e-2, device="cpu", gradient_checkpointing=True,
+            student=StudentTable(folder=str(tiny_folder())),
+            lora=LoraTable(rank=2, dropout=0.3),
+        )  # fmt: skip
+    whole = train_gad(examples, table, gad, seed=1, out=tmp_path / "whole")
     often = msgspec.structs.replace(table, save_every=2)
     with pytest.raises(KilledError):
-        train_gad(examples, often, GAME, seed=1, out=tmp_path / "s", on_step=stop)
-    resumed = train_gad(examples, often, GAME, seed=1, out=tmp_path / "s")
-    assert 2 == resumed.resumed_at
+        train_gad(examples, often, gad, seed=1, out=tmp_path / "s", on_step=stop)
+    resumed = train_gad(
+        examples, often, gad, seed=1, out=tmp_path / "s", on_step=lambda step, _: done.append(step)
+    )
+    assert resumed_at == resumed.resumed_at
+    assert list(range(resumed_at + 1, 9)) == done
     assert weights(whole.folder) == weights(resumed.folder)
-    assert [] == list(tmp_path.glob("*.checkpoint"))
+    assert whole.trace == resumed.trace
+    assert whole.losses.tolist() == resumed.losses.tolist()
+    assert (whole.n_tokens, whole.n_parameters) == (resumed.n_tokens, resumed.n_parameters)
+    assert [] == list(tmp_path.glob(".*checkpoint*"))
+
+
+def test_a_checkpoint_of_another_game_is_not_continued(
+    examples: list[Example], tmp_path: Path
+) -> None:
+    """Other settings of the game begin anew, and end where they end without a checkpoint."""
+
+    def stop(step: int, _: float) -> None:
+        if step == 5:
+            raise KilledError
+
+    table = TrainTable(steps=6, batch_size=4, student=HOUSE, save_every=1)
+    other = msgspec.structs.replace(GAME, temperature=0.7)
+    with pytest.raises(KilledError):
+        train_gad(examples, table, GAME, seed=1, out=tmp_path / "s", on_step=stop)
+    resumed = train_gad(examples, table, other, seed=1, out=tmp_path / "s")
+    whole = train_gad(examples, table, other, seed=1, out=tmp_path / "whole")
+    assert 3 == resumed.resumed_at  # the warm-up is the same
+    assert weights(whole.folder) == weights(resumed.folder)
 
 
 def test_what_it_refuses(examples: list[Example], tmp_path: Path) -> None:

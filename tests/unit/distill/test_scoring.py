@@ -8,9 +8,10 @@ import pytest
 
 from stillwatch.distill.checks import Row
 from stillwatch.distill.curves.points import read_scored, write_point_lines
+from stillwatch.distill.file_digests import folder_digest
 from stillwatch.distill.items import Item, item_id_of, write_items
 from stillwatch.distill.questions.table import Columns, FileTable
-from stillwatch.distill.scores.contender import Contender, folder_digest
+from stillwatch.distill.scores.contender import Contender
 from stillwatch.distill.scores.judging import Judges, agreements
 from stillwatch.distill.scores.scoring import (
     HeldOutItems,

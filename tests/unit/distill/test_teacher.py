@@ -8,11 +8,11 @@ import pytest
 
 from stillwatch.distill.asking.teacher import (
     TeacherTable,
-    folder_digest,
     identify,
     max_output,
     secret_headers,
 )
+from stillwatch.distill.file_digests import model_digest
 from stillwatch.distill.permit.addresses import is_loopback_host
 from stillwatch.errors import ConfigError, InvalidInputError
 
@@ -96,13 +96,13 @@ def test_folder(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_bytes(weights)
-        digests.append(folder_digest(folder))
+        digests.append(model_digest(folder))
     assert digests[0] == digests[1] != digests[2]
     identity = identify(TeacherTable(wire="folder", folder=str(tmp_path / "a")))
     assert (f"folder:{digests[0]}", "a", True) == (
         identity.endpoint, identity.model, identity.is_local
     )  # fmt: skip
     (tmp_path / "a" / "model.safetensors").write_bytes(b"22")
-    assert digests[0] != folder_digest(tmp_path / "a")
+    assert digests[0] != model_digest(tmp_path / "a")
     with pytest.raises(InvalidInputError, match=r"config\.json"):
-        folder_digest(tmp_path)
+        model_digest(tmp_path)

@@ -10,7 +10,7 @@ and the window under test meets a reference of that same size: so if its questio
 reference was, its rank among them is uniform.
 
 That *if* is the assumption: questions of one account resemble each other, so a window of one
-account is no such draw (use `detect.lone`); a window is a pool over many accounts.
+account is no such draw (use `detect.evidence.lone`); a window is a pool over many accounts.
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ class AnswerIndex:
         self._rows = tuple(array("Q") for _ in range(4))
         self._outcomes = array("B")
         self._columns: _Columns | None = None
+        self._read = Position(0, 0)
 
     @classmethod
     def of(cls, folder: Path) -> AnswerIndex:
@@ -75,12 +76,13 @@ class AnswerIndex:
             RecordError: a line is damaged.
         """
         index = cls(folder)
-        for _ in index.reading():
-            pass
+        index.catch_up()
         return index
 
     def reading(self) -> Iterator[Exchange]:
-        """Read the journal from its start, giving every attempt on while indexing it.
+        """Read the journal, giving every attempt on while indexing it.
+
+        A later call reads on from where this one stopped: what was appended meanwhile.
 
         Yields:
             Each exchange, in the order in which it was appended.
@@ -90,12 +92,21 @@ class AnswerIndex:
         """
         if not segment_numbers(self.folder):
             return
-        before = Position(0, 0)
-        for position, exchange in read_journal(self.folder):
+        for position, exchange in read_journal(self.folder, after=self._read):
+            before = self._read
             begin = before.offset if position.segment == before.segment else 0
             self._add(Place(position.segment, begin, position.offset), exchange)
-            before = position
+            self._read = position
             yield exchange
+
+    def catch_up(self) -> None:
+        """Index what was appended since the last reading.
+
+        Raises:
+            RecordError: a line is damaged.
+        """
+        for _ in self.reading():
+            pass
 
     def __len__(self) -> int:
         return len(self._sorted().high)

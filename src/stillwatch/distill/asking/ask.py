@@ -3,7 +3,8 @@
 The order of events for one question: its worst case is reserved in the ledger; it goes out when
 the pace allows; what comes back is settled, written to the journal, and counted only once the
 journal has it on the disk. A run that is killed at any moment goes on from its journal: what is
-answered there is not asked again, so a crash costs at most the questions that were under way.
+answered there is not asked again, so a crash costs at most the questions that were under way, and
+those are charged at their worst case, for nobody knows whether they were billed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from stillwatch.distill.asking.ask_table import AskProgress, AskSummary, AskTabl
 from stillwatch.distill.asking.attempts import AnswerIndex
 from stillwatch.distill.asking.bodies import bodies_of
 from stillwatch.distill.asking.teacher import TeacherTable, secret_headers
+from stillwatch.distill.asking.under_way import UnderWay, charged
 from stillwatch.distill.items import Item
 from stillwatch.distill.money.budget import Ledger
 from stillwatch.distill.permit.addresses import shown
 from stillwatch.errors import NotPermittedError
 from stillwatch.model.client import EndpointClient, Timeouts
 from stillwatch.model.huggingface import open_folder
+from stillwatch.model.protocol import Model
 from stillwatch.record.journal import Journal
 
 __all__ = ["AskProgress", "AskSummary", "AskTable", "ask_items"]
@@ -47,11 +50,14 @@ async def ask_items(  # noqa: PLR0913 - the seams of a run, each of them somebod
     journal: Journal,
     permission: Permit,
     on_progress: Callable[[AskProgress], None] | None = None,
+    answers: AnswerIndex | None = None,
+    model: Model | None = None,
 ) -> AskSummary:
     """Ask what the record has no answer to yet.
 
     What the journal holds is charged to the ledger, which must not have been charged with it
-    before. The first SIGINT or SIGTERM ends the run cleanly; the second does what it always does.
+    before; with `answers`, only what that index had not read. The first SIGINT or SIGTERM ends the
+    run cleanly; the second does what it always does.
 
     Args:
         items: what is to be asked, in this order; read as it is asked.
@@ -61,6 +67,8 @@ async def ask_items(  # noqa: PLR0913 - the seams of a run, each of them somebod
         journal: where every attempt is recorded.
         permission: the stamp for this teacher.
         on_progress: called a few times a second.
+        answers: the journal's index, for who asks many times with one ledger; None makes one.
+        model: the teacher of the wire `folder`, opened; None opens it.
 
     Returns:
         What it came to; a budget that is reached is no error.
@@ -73,21 +81,25 @@ async def ask_items(  # noqa: PLR0913 - the seams of a run, each of them somebod
         EnvironmentUnfitError: the disk is full.
     """
     check_stamp(permission, teacher)
-    index = AnswerIndex(journal.folder)
-    ledger.restore(index.reading())
-    bodies = bodies_of(teacher)
-    sources = Sources(items, index, bodies, teacher, table, ledger, journal, permission)
-    if teacher.wire == "folder":
-        model = open_folder(Path(teacher.folder), name=teacher.model or None)
-        return await _run(ModelAsker(sources, model), on_progress)
-    async with EndpointClient(
+    async with charged(journal, answers, ledger) as index:
+        bodies = bodies_of(teacher)
+        sources = Sources(items, index, bodies, teacher, table, ledger, journal, permission)
+        if teacher.wire == "folder":
+            opened = model or open_folder(Path(teacher.folder), name=teacher.model or None)
+            return await _run(ModelAsker(sources, opened), on_progress)
+        with UnderWay(journal.folder) as under_way:
+            async with _client(teacher, table) as client:
+                return await _run(Asker(sources, client, under_way), on_progress)
+
+
+def _client(teacher: TeacherTable, table: AskTable) -> EndpointClient:
+    return EndpointClient(
         teacher.endpoint,
         wire=teacher.wire,
         headers={**teacher.headers, **secret_headers(teacher)},
         timeouts=Timeouts(table.connect_s, table.silence_s, table.total_s),
         connections=table.concurrency,
-    ) as client:
-        return await _run(Asker(sources, client), on_progress)
+    )
 
 
 async def _run(

@@ -20,7 +20,14 @@ from stillwatch.distill.asking.ask_workers import Workers
 from stillwatch.distill.asking.attempts import attempt_exchange, outcome_of
 from stillwatch.distill.asking.pace import Pace, Signal
 from stillwatch.distill.asking.teacher import max_output
-from stillwatch.distill.money.budget import BudgetHeldError, Ledger
+from stillwatch.distill.asking.under_way import UnderWay
+from stillwatch.distill.money.budget import (
+    CHARGED_TAG,
+    BudgetHeldError,
+    Ledger,
+    Reservation,
+    charged_text,
+)
 from stillwatch.distill.money.token_bounds import output_of
 from stillwatch.errors import (
     BudgetReachedError,
@@ -91,12 +98,14 @@ class Asker:
     Args:
         sources: what it works with.
         client: where questions go.
+        under_way: where attempts are noted before they are sent.
     """
 
-    def __init__(self, sources: Sources, client: EndpointClient) -> None:
+    def __init__(self, sources: Sources, client: EndpointClient, under_way: UnderWay) -> None:
         table = sources.table
         self._sources = sources
         self._client = client
+        self._under_way = under_way
         self._queue = Queue(sources)
         self._pace = Pace(
             most=table.concurrency,
@@ -214,10 +223,13 @@ class Asker:
         job.tries += 1
         self._tally.n_sent += 1
         started_at = time.time()
+        assert job.reservation is not None
+        sent = self._under_way.begin(job.key, job.reservation, now=started_at)
         ticket = self._pace.begin(time.monotonic(), job.n_input + (self._max_output or 0))
         outcome = await self._client.ask(body, stream=stream)
         now = time.monotonic()
         verdict = verdict_of(outcome)
+        facts = {**outcome.facts, **_charged(job.reservation, outcome)}
         tokens = _settle(job, outcome, sources.ledger)
         self._pace.end(ticket, now, verdict.signal, headers=outcome.headers, tokens=tokens)
         exchange = attempt_exchange(
@@ -231,10 +243,12 @@ class Asker:
             attempt=job.tries,
             request_key=job.key,
             permission_id=sources.permission.permission_id,
-            facts=outcome.facts,
+            facts=facts,
+            exchange_id=sent.exchange_id,
         )
         self._workers.invite()  # another asks while this one waits for the disk
         await sources.journal.append(exchange)
+        self._under_way.end(sent)
         self._conclude(job, outcome, verdict)
 
     def _conclude(self, job: Job, outcome: Outcome, verdict: Verdict) -> None:
@@ -288,6 +302,16 @@ def _settle(job: Job, outcome: Outcome, ledger: Ledger) -> int | None:
         return None
     ledger.release(reservation)
     return 0
+
+
+def _charged(held: Reservation, outcome: Outcome) -> dict[str, str]:
+    """Tag an attempt whose bill is not told with what it is charged with, as `_settle` does."""
+    reply = outcome.reply
+    if reply is not None and reply.input_tokens is None:
+        return {CHARGED_TAG: charged_text(held.n_input, output_of(reply))}
+    if reply is None and outcome.may_be_billed:
+        return {CHARGED_TAG: charged_text(held.n_input, held.max_output)}
+    return {}
 
 
 def _rest_s(job: Job, outcome: Outcome, table: AskTable, *, health: float) -> float:

@@ -110,6 +110,7 @@ def attempt_exchange(  # noqa: PLR0913 - an attempt has that many independent fa
     request_key: str,
     permission_id: str,
     facts: Mapping[str, str] = _NOTHING,
+    exchange_id: str = "",
 ) -> Exchange:
     """Write an attempt as an exchange.
 
@@ -125,6 +126,7 @@ def attempt_exchange(  # noqa: PLR0913 - an attempt has that many independent fa
         request_key: as `request_key` gave it.
         permission_id: the stamp under which it was asked.
         facts: what else the endpoint told: response_id, request_id, system_fingerprint.
+        exchange_id: what it was noted under before it was sent; "" makes one.
 
     Returns:
         The exchange. Its tags are `item_id`, `request_key`, `sample`, `attempt`, `permission`,
@@ -136,7 +138,7 @@ def attempt_exchange(  # noqa: PLR0913 - an attempt has that many independent fa
         "attempt": str(attempt), "permission": permission_id, "outcome": outcome, **facts,
     }  # fmt: skip
     return Exchange(
-        exchange_id=f"{request_key[:24]}-{os.urandom(4).hex()}",
+        exchange_id=exchange_id or f"{request_key[:24]}-{os.urandom(4).hex()}",
         started_at=started_at,
         ended_at=ended_at,
         status=status,

@@ -31,6 +31,7 @@ from stillwatch.distill.asking.batch_log import BatchLog, LogLine, Rows
 from stillwatch.distill.asking.batch_table import BatchTable
 from stillwatch.distill.asking.bodies import bodies_of
 from stillwatch.distill.asking.teacher import TeacherTable, secret_headers
+from stillwatch.distill.asking.under_way import charged
 from stillwatch.distill.items import Item
 from stillwatch.distill.money.budget import BATCH_TAG, Ledger
 from stillwatch.errors import ModelError
@@ -42,7 +43,7 @@ from stillwatch.model.batch_wires import (
     batch_client,
 )
 from stillwatch.model.client import Timeouts
-from stillwatch.record.journal import Journal
+from stillwatch.record.journal import Journal, read_journal
 
 __all__ = ["BatchTable", "ask_batch"]
 
@@ -62,6 +63,7 @@ async def ask_batch(  # noqa: PLR0913 - the seams of a run, as in `ask_items`
     permission: Permit,
     on_progress: Callable[[AskProgress], None] | None = None,
     batches: BatchTable = BatchTable(),  # noqa: B008 - immutable
+    answers: AnswerIndex | None = None,
 ) -> AskSummary:
     """Ask what the record has no answer to yet, by batches.
 
@@ -76,6 +78,7 @@ async def ask_batch(  # noqa: PLR0913 - the seams of a run, as in `ask_items`
         permission: the stamp for this teacher.
         on_progress: called a few times a second.
         batches: how batches are sent and awaited.
+        answers: as for `ask_items`.
 
     Returns:
         What it came to; a budget that is reached is a result, not an error.
@@ -88,18 +91,12 @@ async def ask_batch(  # noqa: PLR0913 - the seams of a run, as in `ask_items`
     """
     check_stamp(permission, teacher)
     log = BatchLog(journal.folder.parent / "batches")
-    answers, recorded = _charge(journal, ledger, log)
-    sources = Sources(
-        items=_not_under_way(items, log, teacher),
-        answers=answers,
-        bodies=bodies_of(teacher),
-        teacher=teacher,
-        table=table,
-        ledger=ledger.priced(ledger.price.batched() if ledger.price else None),
-        journal=journal,
-        permission=permission,
-    )
-    async with _client(teacher, table) as client:
+    recorded = _recorded(journal, log)
+    async with charged(journal, answers, ledger) as index, _client(teacher, table) as client:
+        left = _not_under_way(items, log, teacher)
+        cheaper = ledger.priced(ledger.price.batched() if ledger.price else None)
+        bodies = bodies_of(teacher)
+        sources = Sources(left, index, bodies, teacher, table, cheaper, journal, permission)
         run = _Run(sources, client, log=log, table=batches, recorded=recorded)
         return await _awaited(run, on_progress)
 
@@ -119,19 +116,18 @@ def _client(teacher: TeacherTable, table: AskTable) -> BatchClient:
     )
 
 
-def _charge(
-    journal: Journal, ledger: Ledger, log: BatchLog
-) -> tuple[AnswerIndex, frozenset[tuple[str, str]]]:
-    """Read the journal: index it, charge it, and list what it holds of batches under way."""
+def _recorded(journal: Journal, log: BatchLog) -> frozenset[tuple[str, str]]:
+    """List what the journal holds of batches under way: batch id and request key."""
     log.tidy()
-    answers = AnswerIndex(journal.folder)
     under_way = {sent.batch_id for _, sent in log.open_chunks() if sent}
-    recorded: set[tuple[str, str]] = set()
-    for exchange in answers.reading():
-        ledger.restore([exchange])
-        if exchange.tags.get(BATCH_TAG) in under_way:
-            recorded.add((exchange.tags[BATCH_TAG], exchange.tags.get("request_key", "")))
-    return answers, frozenset(recorded)
+    if not under_way:
+        return frozenset()
+    tags = (exchange.tags for _, exchange in read_journal(journal.folder))
+    return frozenset(
+        (told[BATCH_TAG], told.get("request_key", ""))
+        for told in tags
+        if told.get(BATCH_TAG) in under_way
+    )
 
 
 class _Patience:

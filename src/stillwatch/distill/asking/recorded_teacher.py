@@ -1,28 +1,48 @@
-"""The teacher as a model that is scored: recorded, permitted and within the budget."""
+"""A model of a run besides its asking: recorded, permitted and within the budget.
+
+The teacher when it is scored or writes questions, and the judge, over every wire alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from stillwatch.distill.asking.answer_index import AnswerIndex, AnswerReader
 from stillwatch.distill.asking.ask import GROUP_S, AskProgress, AskTable, ask_items
-from stillwatch.distill.asking.attempts import latest_answers, request_key
+from stillwatch.distill.asking.ask_queue import Permit
+from stillwatch.distill.asking.attempts import request_key
 from stillwatch.distill.asking.teacher import OUTPUT_LIMITS, TeacherTable, identify
 from stillwatch.distill.items import Item, item_id_of
 from stillwatch.distill.money.budget import Ledger
-from stillwatch.distill.permit.permission import PermissionStamp
 from stillwatch.errors import BudgetReachedError, ModelError
-from stillwatch.model.protocol import Question, Reply
+from stillwatch.model.client import ModelUnavailableError
+from stillwatch.model.huggingface import open_folder
+from stillwatch.model.protocol import Model, Question, Reply
 from stillwatch.model.replay import recorded_reply
 from stillwatch.record.exchange import Message, canonical_json
 from stillwatch.record.journal import Journal
 
 #: How each wire calls the limit on an answer's tokens.
 _LIMIT_NAME = {"openai.responses": "max_output_tokens"}
+
+
+class Book(NamedTuple):
+    """What asking one journal's model works with.
+
+    Attributes:
+        ledger: charged with all that the run bought, but for what this journal holds and `answers`
+            has not read yet.
+        answers: the journal's index.
+    """
+
+    ledger: Ledger
+    answers: AnswerIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +52,17 @@ class RecordedTeacher:
     Attributes:
         teacher: who is asked; its sampling parameters are replaced by the question's.
         table: how fast.
-        make_ledger: gives a ledger that is charged with all but this journal.
+        open_book: gives the ledger and this journal's index, before every batch.
         journal: where its answers are recorded.
-        permission: the stamp for this teacher.
+        permission: the stamp for this teacher, or what else says why it may be asked.
         on_progress: as for `ask_items`.
     """
 
     teacher: TeacherTable
     table: AskTable
-    make_ledger: Callable[[], Ledger]
+    open_book: Callable[[], Awaitable[Book]]
     journal: Path
-    permission: PermissionStamp
+    permission: Permit
     on_progress: Callable[[AskProgress], None] | None = None
 
     @property
@@ -81,38 +101,54 @@ class RecordedTeacher:
         for parameters, numbers in _by_parameters(questions).items():
             teacher = self._with(msgspec.json.decode(parameters))
             items = {n: _item(questions[n]) for n in numbers}
-            await self._ask(teacher, list(items.values()))
-            keys = {n: request_key(item, teacher) for n, item in items.items()}
-            answers = latest_answers(self.journal, keys.values())
-            found |= {n: recorded_reply(answers[key]) for n, key in keys.items() if key in answers}
+            answers = await self._ask(teacher, list(items.values()))
+            with AnswerReader(self.journal) as reader:
+                for n, item in items.items():
+                    key = request_key(item, teacher)
+                    exchange = reader.read(answers.place(key), key)
+                    if exchange is not None:
+                        found[n] = recorded_reply(exchange)
         missing = len(questions) - len(found)
         if missing:
             message = f"{self.name}: {missing} of {len(questions)} questions got no answer"
-            raise ModelError(message, hint="run it again: what was answered is not asked again")
+            hint = "run it again: what was answered is not asked again"
+            raise ModelUnavailableError(message, hint=hint)
         return [found[n] for n in range(len(questions))]
 
-    async def _ask(self, teacher: TeacherTable, items: list[Item]) -> None:
+    @cached_property
+    def _opened(self) -> Model | None:
+        """The model of the wire `folder`, loaded once."""
+        if self.teacher.wire != "folder":
+            return None
+        return open_folder(Path(self.teacher.folder), name=self.teacher.model or None)
+
+    async def _ask(self, teacher: TeacherTable, items: list[Item]) -> AnswerIndex:
+        book = await self.open_book()
         with Journal.open(self.journal, fsync_interval_s=GROUP_S) as journal:
             summary = await ask_items(
                 items,
                 teacher=teacher,
                 table=self.table,
-                ledger=self.make_ledger(),
+                ledger=book.ledger,
                 journal=journal,
                 permission=self.permission,
                 on_progress=self.on_progress,
+                answers=book.answers,
+                model=self._opened,
             )
         if summary.stopped == "budget":
-            message = f"{self.name}: the budget does not reach for the held-out questions"
+            message = f"{self.name}: the budget does not reach for all that it is asked"
             raise BudgetReachedError(message, hint="raise [budget], or score fewer items")
         if summary.problem:
             raise ModelError(summary.problem, hint=summary.hint or None)
+        return book.answers
 
     def _with(self, parameters: dict[str, Any]) -> TeacherTable:
-        kept = {k: v for k, v in self.teacher.parameters.items() if k not in OUTPUT_LIMITS}
+        kept = dict(self.teacher.parameters)
         limit = next((parameters.pop(k) for k in OUTPUT_LIMITS if k in parameters), None)
         if limit is not None:
-            own = next((k for k in OUTPUT_LIMITS if k in self.teacher.parameters), "max_tokens")
+            own = next((k for k in OUTPUT_LIMITS if k in kept), "max_tokens")
+            kept = {k: v for k, v in kept.items() if k not in OUTPUT_LIMITS}
             parameters[_LIMIT_NAME.get(self.teacher.wire, own)] = limit
         merged = {**kept, **parameters}
         return msgspec.structs.replace(self.teacher, parameters=merged, logprobs=0)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from stillwatch.distill.file_digests import model_digest
 from stillwatch.distill.permit.addresses import PORTS, host_of, is_loopback_host, shown, split_url
 from stillwatch.errors import ConfigError, reject
 
@@ -37,9 +36,6 @@ _OURS = {
 }
 #: Headers that carry a secret; they are read from the environment.
 _SECRET_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "proxy-authorization"})
-#: Files of a model folder that decide what it answers, besides its weights.
-_MODEL_FILES = (".json", ".jinja", ".model", ".txt")
-_WEIGHTS = (".safetensors", ".bin")
 
 
 class TeacherTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,7 +140,7 @@ def identify(teacher: TeacherTable) -> TeacherIdentity:
         folder = Path(teacher.folder)
         return TeacherIdentity(
             wire=teacher.wire,
-            endpoint=f"folder:{folder_digest(folder)}",
+            endpoint=f"folder:{model_digest(folder)}",
             model=teacher.model or folder.resolve().name,
             is_local=True,
         )
@@ -197,35 +193,6 @@ def secret_headers(
         else:
             found["authorization"] = f"Bearer {key}"
     return found
-
-
-def folder_digest(folder: Path) -> str:
-    """Hash what decides a local model's answers: weights, configuration, tokenizer, template.
-
-    Args:
-        folder: a Hugging Face folder.
-
-    Returns:
-        SHA-256 over the names and SHA-256 of those files, 64 hex digits.
-
-    Raises:
-        InvalidInputError: the folder holds no `config.json`.
-    """
-    if not (folder / "config.json").is_file():
-        reject("[teacher]", "folder", "a folder with a config.json in it", got=str(folder))
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _MODEL_FILES or path.suffix in _WEIGHTS:
-            stat = path.stat()
-            found = _file_digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
-            digest.update(f"{path.name}\0{found}\n".encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _file_digest(path: Path, size: int, modified_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(variable: str, environ: Mapping[str, str]) -> str:

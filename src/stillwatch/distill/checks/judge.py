@@ -94,8 +94,8 @@ class JudgeCheck:
 
     @property
     def identity(self) -> str:
-        """The judge's name: judgements by another are another's."""
-        return self._model.name
+        """Which judge it is: judgements by another are another's."""
+        return str(getattr(self._model, "identity", self._model.name))
 
     def __call__(self, truth: str | None, answer: str, item: Item) -> Judgement:
         """Judge one answer from code that is not async.

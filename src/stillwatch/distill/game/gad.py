@@ -17,18 +17,31 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from stillwatch.distill.game.gad_game import Game, GamePlan, GameResult, GameTrace
+from stillwatch.distill.game.gad_checkpoint import GameKeeper
+from stillwatch.distill.game.gad_game import Game, GamePlan, GameResult
 from stillwatch.distill.game.gad_rollouts import Asked, Sampling, asked_of
 from stillwatch.distill.game.gad_table import GadTable
+from stillwatch.distill.game.gad_trace import GameTrace
 from stillwatch.distill.items import Example
-from stillwatch.distill.training.checkpoints import checkpoint_path, remove_checkpoint
+from stillwatch.distill.training.checkpoints import (
+    checkpoint_path,
+    fingerprint,
+    remove_checkpoint,
+)
+from stillwatch.distill.training.forward import own_randomness
 from stillwatch.distill.training.loop import LoopResult
 from stillwatch.distill.training.optimizer import StudentOptimizer
 from stillwatch.distill.training.students import Student, make_student
 from stillwatch.distill.training.train import TrainingResult
-from stillwatch.distill.training.train_lm import learn_texts, rate_of, result_of, threads_of
+from stillwatch.distill.training.train_lm import (
+    learn_texts,
+    rate_of,
+    result_of,
+    run_of,
+    threads_of,
+)
 from stillwatch.distill.training.train_table import TrainTable
-from stillwatch.errors import reject
+from stillwatch.errors import extra, reject
 from stillwatch.model.folder import SPECIAL_TOKENS, ChatTokenizer
 from stillwatch.model.huggingface import max_context
 from stillwatch.record.disk import replace_file
@@ -61,8 +74,8 @@ def train_gad(
 ) -> GadResult:
     """Train one student by the black-box on-policy method and write its folder atomically.
 
-    With `save_every` the warm-up goes on from its last checkpoint after a kill; the game is played
-    anew from its beginning, and ends in the same bytes.
+    With `save_every` a run that was killed goes on from its last checkpoint, in the warm-up or in
+    the game, and ends in the same bytes.
 
     Args:
         examples: what the teacher answered; at least one that the student can learn from.
@@ -84,16 +97,19 @@ def train_gad(
     with threads_of(table):
         student = make_student(examples, table, seed=seed)
         n_warm = round(gad.warmup * table.steps_for(len(student.rows)))
-        warm = _warm_up(student, table, n_warm, seed=seed, out=out, on_step=on_step)
+        keeper = _keeper(student, table, gad, seed=seed, out=out)
+        if keeper.found is None:
+            keeper.warm = _warm_up(student, table, n_warm, seed=seed, out=out, on_step=on_step)
         asked = [asked_of(row) for row in student.rows]
         sampling = _sampling(student, asked, gad)
         plan = _plan_game(student, table, gad, sampling=sampling, n_warm=n_warm, seed=seed)
-        game = _play(student, asked, plan, n_warm=n_warm, on_step=on_step)
+        game = _play(student, asked, plan, keeper=keeper, on_step=_later(n_warm, on_step))
         student.save(out)
     _write_trace(out, game.trace)
     if table.save_every:
+        keeper.remove()
         remove_checkpoint(checkpoint_path(out))
-    loop = _joined(warm, game)
+    loop = _joined(keeper, game, n_warm=n_warm)
     plain = result_of(student, loop, out=out, cpu_s=time.process_time() - started)
     return GadResult(**vars(plain), trace=game.trace)
 
@@ -103,12 +119,13 @@ def _write_trace(folder: Path, trace: GameTrace) -> None:
     replace_file(folder / TRACE, msgspec.json.encode(trace) + b"\n")
 
 
-def _joined(warm: LoopResult, game: GameResult) -> LoopResult:
+def _joined(keeper: GameKeeper, game: GameResult, *, n_warm: int) -> LoopResult:
+    warm, found = keeper.warm, keeper.found
     return LoopResult(
         np.concatenate([warm.losses, game.losses]),
         warm.n_tokens + game.n_tokens,
         warm.n_answer_tokens + game.n_answer_tokens,
-        warm.resumed_at,
+        warm.resumed_at if found is None else n_warm + found.step,
     )
 
 
@@ -159,23 +176,41 @@ def _plan_game(
     )
 
 
+def _keeper(
+    student: Student, table: TrainTable, gad: GadTable, *, seed: int, out: Path
+) -> GameKeeper:
+    if not table.save_every:
+        return GameKeeper(out, run="", every=0)
+    plain = {"run": run_of(student, table, seed=seed), "gad": msgspec.to_builtins(gad)}
+    return GameKeeper(out, run=fingerprint(plain, ()), every=table.save_every)
+
+
+def _later(
+    n_warm: int, on_step: Callable[[int, float], None] | None
+) -> Callable[[int, float], None] | None:
+    """Count the game's steps behind the warm-up's."""
+    if on_step is None:
+        return None
+    return lambda done, loss: on_step(n_warm + done, loss)
+
+
 def _play(
     student: Student,
     asked: Sequence[Asked],
     plan: GamePlan,
     *,
-    n_warm: int,
+    keeper: GameKeeper,
     on_step: Callable[[int, float], None] | None,
 ) -> GameResult:
     if not plan.steps:
         return GameResult(np.zeros(0), 0, 0, GameTrace())
-
-    def later(done: int, loss: float) -> None:
-        if on_step is not None:
-            on_step(n_warm + done, loss)
-
+    with extra("train"):
+        import torch
     optimizer = StudentOptimizer(student.model, uses_muon=False, weight_decay=0.0, clip=plan.clip)
-    found = Game(student.model, asked, optimizer=optimizer, plan=plan).play(later)
+    game = Game(student.model, asked, optimizer=optimizer, plan=plan)
+    with own_randomness(student.model):
+        torch.manual_seed(plan.seed % 2**63)  # dropout's, where it plays
+        found = game.play(on_step, keeper=keeper)
     student.model.train()
     return found
 

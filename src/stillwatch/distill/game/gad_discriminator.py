@@ -50,7 +50,7 @@ class Discriminator:
         self.model.score_head = torch.nn.Parameter(torch.zeros(width, device=student.device))
         self.pad_id, self.precision = pad_id, precision
         self.score_at = score_at
-        self._optimizer = StudentOptimizer(self.model, uses_muon=False, weight_decay=0.0, clip=clip)
+        self.optimizer = StudentOptimizer(self.model, uses_muon=False, weight_decay=0.0, clip=clip)
 
     def scores(self, rows: Sequence[Row]) -> npt.NDArray[np.float64]:
         """Score answers.
@@ -92,7 +92,7 @@ class Discriminator:
             loss = pair_loss(apart).sum() / len(student)
             loss.backward()
             total += loss.item()
-        self._optimizer.step(rate)
+        self.optimizer.step(rate)
         return total
 
     def _scores(self, rows: Sequence[Row]) -> Any:

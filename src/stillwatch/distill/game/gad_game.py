@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from stillwatch.distill.game.gad_checkpoint import GameKeeper
 from stillwatch.distill.game.gad_discriminator import Discriminator
 from stillwatch.distill.game.gad_policy import (
     answer_logprobs,
@@ -20,36 +20,11 @@ from stillwatch.distill.game.gad_policy import (
 )
 from stillwatch.distill.game.gad_rollouts import Asked, Sampling, sample_answers
 from stillwatch.distill.game.gad_table import GadTable
+from stillwatch.distill.game.gad_trace import GameTrace
 from stillwatch.distill.training.batches import Row, batch_order, pad_rows
 from stillwatch.distill.training.optimizer import StudentOptimizer
 
 Floats = npt.NDArray[np.float64]
-
-
-class GameTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """The game step by step; every list but the first has one entry a student's step.
-
-    Attributes:
-        opening: the discriminator's loss on its own steps before the game, nats a pair.
-        told_apart: share of pairs in which it scores the teacher above the student's sample.
-        margin: the teacher's score minus the samples', mean.
-        discriminator: its loss, nats a pair (log 2 = cannot tell).
-        nats: of the student's own samples under itself, nats a token: an estimate of its entropy.
-        n_tokens: tokens of its samples, mean (end of turn included).
-        ended: share of its samples that it ended itself.
-        silent: share of questions whose samples all score alike and teach nothing.
-        kl: divergence from the warmed-up student, nats a token; [] where `kl` is 0.
-    """
-
-    opening: list[float] = []
-    told_apart: list[float] = []
-    margin: list[float] = []
-    discriminator: list[float] = []
-    nats: list[float] = []
-    n_tokens: list[float] = []
-    ended: list[float] = []
-    silent: list[float] = []
-    kl: list[float] = []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +97,11 @@ class Game:
         asked: the recorded questions with the teacher's answers, at least one.
         optimizer: of the student.
         plan: how.
+
+    Attributes:
+        losses: of the teacher's answers before each step, nats a token, shape (steps,).
+        step: steps that the student has taken (count).
+        n_draws: batches of questions drawn (count).
     """
 
     def __init__(
@@ -139,49 +119,75 @@ class Game:
         self.reference = copy.deepcopy(model).eval() if plan.gad.kl > 0 else None
         self.trace = GameTrace()
         self.n_tokens = self.n_answer_tokens = 0
-        self._seed = plan.seed * 1_000_003
+        self.losses, self.step, self.n_draws = np.zeros(plan.steps), 0, 0
         lengths = np.array([len(one.row.token_ids) for one in asked])
         self._order = batch_order(
             lengths, batch_size=plan.questions * plan.accumulate, seed=plan.seed + 1
         )
 
-    def play(self, on_step: Callable[[int, float], None] | None = None) -> GameResult:
+    def play(
+        self,
+        on_step: Callable[[int, float], None] | None = None,
+        *,
+        keeper: GameKeeper | None = None,
+    ) -> GameResult:
         """Play all steps.
 
         Args:
             on_step: called with the steps done and the teacher's answers' loss.
+            keeper: writes checkpoints, and puts the game to where the last one stood.
 
         Returns:
             What it came to.
         """
-        plan, trace = self.plan, self.trace
-        for _ in range(plan.opening):
+        plan = self.plan
+        if keeper is not None:
+            keeper.restore(self)
+        for _ in range(len(self.trace.opening), plan.opening):
             teacher, student = self._draw()
-            trace.opening.append(self._judge_learns(teacher, student))
-        losses = np.zeros(plan.steps)
-        step = 0
-        while step < plan.steps:
-            found = self._round()
-            n = min(plan.gad.updates, plan.steps - step)
-            old = self._logprobs(found.student) if n > 1 else None
-            for _ in range(n):
-                losses[step] = self._move(found, old, rate=plan.rate(step))
-                self._note(found)
-                step += 1
-                if on_step is not None:
-                    on_step(step, float(losses[step - 1]))
-            loss = self._judge_learns(found.teacher, found.student)
-            trace.discriminator.extend([loss] * n)
-        return GameResult(losses, self.n_tokens, self.n_answer_tokens, trace)
+            self.trace.opening.append(self._judge_learns(teacher, student))
+            if keeper is not None:
+                keeper.offer(self)
+        while self.step < plan.steps:
+            self._play_round(on_step)
+            if keeper is not None:
+                keeper.offer(self)
+        return GameResult(self.losses, self.n_tokens, self.n_answer_tokens, self.trace)
+
+    def skip_draws(self, n_draws: int) -> None:
+        """Pass over the questions of rounds that were played by an earlier process.
+
+        Args:
+            n_draws: batches of questions (count).
+        """
+        for _ in range(n_draws):
+            next(self._order)
+        self.n_draws = n_draws
+
+    def _play_round(self, on_step: Callable[[int, float], None] | None) -> None:
+        plan = self.plan
+        found = self._round()
+        n = min(plan.gad.updates, plan.steps - self.step)
+        old = self._logprobs(found.student) if n > 1 else None
+        for _ in range(n):
+            loss = self._move(found, old, rate=plan.rate(self.step))
+            self.losses[self.step] = loss
+            _note(self, found)
+            self.step += 1
+            if on_step is not None:
+                on_step(self.step, loss)
+        told = self._judge_learns(found.teacher, found.student)
+        self.trace.discriminator.extend([told] * n)
 
     def _draw(self) -> tuple[list[Row], list[Row]]:
         """Take the next questions; give the teacher's rows and the student's samples."""
         plan, student = self.plan, list[Row]()
         chosen = [self.asked[i] for i in next(self._order)]
-        for start in range(0, len(chosen), plan.questions):
+        first = plan.seed * 1_000_003 + self.n_draws * plan.accumulate + 1
+        self.n_draws += 1
+        for n, start in enumerate(range(0, len(chosen), plan.questions)):
             prompts = [one.prompt_ids for one in chosen[start : start + plan.questions]]
-            self._seed += 1
-            seed = self._seed % 2**63
+            seed = (first + n) % 2**63
             student += sample_answers(self.model, prompts, sampling=plan.sampling, seed=seed)
         return [one.row for one in chosen], student
 
@@ -283,18 +289,19 @@ class Game:
             n_passes=self.plan.accumulate,
         )
 
-    def _note(self, found: _Round) -> None:
-        """Count what the student was shown, and keep the step's figures."""
-        trace, shown = self.trace, list(found.student)
-        if self.plan.gad.anchor > 0:
-            shown += found.teacher
-        self.n_tokens += sum(len(row.token_ids) for row in shown) - len(shown)
-        self.n_answer_tokens += sum(int(row.is_answer.sum()) for row in shown)
-        trace.told_apart.append(found.told_apart)
-        trace.margin.append(found.margin)
-        trace.silent.append(found.silent)
-        lengths = [int(row.is_answer.sum()) for row in found.student]
-        trace.n_tokens.append(float(np.mean(lengths)))
-        ends = self.plan.sampling.eos_ids
-        ended = [int(row.token_ids[-1]) in ends for row in found.student]
-        trace.ended.append(float(np.mean(ended)))
+
+def _note(game: Game, found: _Round) -> None:
+    """Count what the student was shown, and keep the step's figures."""
+    trace, shown = game.trace, list(found.student)
+    if game.plan.gad.anchor > 0:
+        shown += found.teacher
+    game.n_tokens += sum(len(row.token_ids) for row in shown) - len(shown)
+    game.n_answer_tokens += sum(int(row.is_answer.sum()) for row in shown)
+    trace.told_apart.append(found.told_apart)
+    trace.margin.append(found.margin)
+    trace.silent.append(found.silent)
+    lengths = [int(row.is_answer.sum()) for row in found.student]
+    trace.n_tokens.append(float(np.mean(lengths)))
+    ends = game.plan.sampling.eos_ids
+    ended = [int(row.token_ids[-1]) in ends for row in found.student]
+    trace.ended.append(float(np.mean(ended)))

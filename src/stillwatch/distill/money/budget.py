@@ -22,6 +22,8 @@ from stillwatch.record.exchange import Exchange
 
 #: Tag of an exchange that a batch API answered, and billed at its factor.
 BATCH_TAG = "batch"
+#: Tag of an exchange whose bill nobody knows: what it is charged with instead.
+CHARGED_TAG = "charged"
 _NO_CAP = 10**60
 _ANSWERED = 200
 
@@ -222,8 +224,9 @@ class Ledger:
     def restore(self, exchanges: Iterable[Exchange]) -> int:
         """Charge what an earlier process of the run bought, from its record.
 
-        Billed is what has token counts, or else an answer (bounded by its texts), or else status
-        200 (cut off: up to its limit). What a batch answered (tag `batch`) costs the batch price.
+        Billed is what the tag `charged` says where the bill is unknown, else what has token counts,
+        or an answer (bounded by its texts), or status 200 (cut off: up to its limit). What a batch
+        answered (tag `batch`) costs the batch price.
 
         Args:
             exchanges: every attempt on record, in any order.
@@ -320,8 +323,24 @@ class Ledger:
         purse.held_questions -= 1
 
 
+def charged_text(n_input: int, n_output: int) -> str:
+    """Write what an attempt is charged with, for the tag `charged`.
+
+    Args:
+        n_input: input tokens (count).
+        n_output: output tokens (count).
+
+    Returns:
+        For example "120+512".
+    """
+    return f"{n_input}+{n_output}"
+
+
 def _billed(exchange: Exchange) -> tuple[int, int] | None:
     """What an attempt was billed (tokens in, tokens out), or None when it cost nothing."""
+    told = exchange.tags.get(CHARGED_TAG, "").partition("+")
+    if told[0].isdecimal() and told[2].isdecimal():
+        return int(told[0]), int(told[2])
     n_input, n_output = exchange.input_tokens, exchange.output_tokens
     is_told = n_input is not None or n_output is not None or bool(exchange.answers)
     if not is_told and exchange.status != _ANSWERED:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from stillwatch.distill.file_digests import FileCache, file_sha256
 from stillwatch.distill.items import Example
 from stillwatch.distill.permit.permission import PermissionStamp
 from stillwatch.errors import EnvironmentUnfitError, RecordError
@@ -37,6 +38,7 @@ PARENTS: Mapping[str, tuple[str, ...]] = {
     "curve": ("scores",),
     "croissant": ("kept",),
 }
+_LINES = FileCache(lambda path: scan_segment(path).digest.hexdigest())
 _SEGMENT = re.compile(r"journal-\d{8}\.jsonl")
 _FILES: Mapping[str, str] = {
     "run.json": "settings",
@@ -199,22 +201,21 @@ def run_files(run_dir: Path) -> Iterator[str]:
     yield from sorted(name for name in found if name != MANIFEST)
 
 
-def file_fact(path: Path) -> FileFact:
+def file_fact(path: Path, *, fresh: bool = False) -> FileFact:
     """Hash one file.
 
     Args:
         path: the file.
+        fresh: read it, though this process knows it and it looks unchanged.
 
     Returns:
         Its digests and size.
     """
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        n_bytes = file.tell()
-    lines = ""
-    if is_segment(path):
-        lines = scan_segment(path).digest.hexdigest()
-    return FileFact(sha256=sha256, n_bytes=n_bytes, lines_digest=lines)
+    return FileFact(
+        sha256=file_sha256(path, fresh=fresh),
+        n_bytes=path.stat().st_size,
+        lines_digest=_LINES.of(path, fresh=fresh) if is_segment(path) else "",
+    )
 
 
 def is_segment(path: Path) -> bool:

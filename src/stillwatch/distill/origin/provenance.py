@@ -154,7 +154,7 @@ def _check_files(found: _Found, manifest: Manifest) -> None:
     for name in present:
         path = found.folder / name
         try:
-            now = file_fact(path)
+            now = file_fact(path, fresh=True)
         except (OSError, StillwatchError):
             found.add(name, "damaged", "it cannot be read")
             continue

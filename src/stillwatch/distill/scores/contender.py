@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillwatch.errors import RecordError
+from stillwatch.distill.file_digests import folder_digest
 from stillwatch.model.http import HttpModel
 from stillwatch.model.protocol import Model, Question, Reply
 from stillwatch.record.exchange import Message, canonical_json
@@ -15,7 +15,6 @@ from stillwatch.record.exchange import Message, canonical_json
 #: Names with a meaning among the models of a score; every other name is a student.
 TEACHER, UNTOUCHED = "teacher", "untouched"
 _LOCAL_BATCH, _HTTP_CALLS = 64, 16
-_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -134,38 +133,3 @@ def digest(value: object) -> str:
         SHA-256 of its canonical JSON, hex.
     """
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def folder_digest(folder: Path) -> str:
-    """Hash the files of a model folder: names and contents, whatever their dates.
-
-    Args:
-        folder: a model folder; what begins with a dot is left out.
-
-    Returns:
-        SHA-256, hex.
-
-    Raises:
-        RecordError: the folder cannot be read or holds no file.
-    """
-    files = {}
-    try:
-        for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder)
-            if path.is_file() and not any(part.startswith(".") for part in name.parts):
-                files[name.as_posix()] = _file_digest(path)
-    except OSError as error:
-        message = f"{folder}: cannot be read: {error.strerror or error}"
-        raise RecordError(message) from error
-    if not files:
-        message = f"{folder}: there is no model"
-        raise RecordError(message, hint="give a model folder")
-    return digest(files)
-
-
-def _file_digest(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            found.update(block)
-    return found.hexdigest()

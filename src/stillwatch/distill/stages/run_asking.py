@@ -43,15 +43,17 @@ async def ask_run(run: Run, on_progress: Callable[[AskProgress], None] | None = 
     ask: Callable[..., Awaitable[AskSummary]] = ask_items
     if run.settings.ask.batch:
         ask = partial(ask_batch, batches=run.settings.batch)
+    book = await run.books.open(run.folder.journal)
     with Journal.open(run.folder.journal, fsync_interval_s=GROUP_S) as journal:
         summary = await ask(
             read_items(run.folder.questions),
             teacher=run.settings.teacher,
             table=run.settings.ask,
-            ledger=run.make_ledger(run.folder.journal),
+            ledger=book.ledger,
             journal=journal,
             permission=permission,
             on_progress=on_progress,
+            answers=book.answers,
         )
     seal(run, permission=permission)
     return summary

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from stillwatch.distill.asking.ask import AskProgress
-from stillwatch.distill.asking.booked_model import BookedModel
 from stillwatch.distill.asking.recorded_teacher import RecordedTeacher
-from stillwatch.distill.asking.teacher import identify, secret_headers
-from stillwatch.distill.money.budget import Ledger
-from stillwatch.distill.money.prices import Price, price_of
-from stillwatch.errors import reject
-from stillwatch.model.http import HttpModel
-from stillwatch.model.huggingface import open_folder
+from stillwatch.distill.asking.teacher import identify
+from stillwatch.distill.permit.addresses import shown
 from stillwatch.model.protocol import Model
-from stillwatch.record.journal import read_journal
 
 if TYPE_CHECKING:
     from stillwatch.distill.run import Run
@@ -43,7 +36,7 @@ def open_teacher(
     return RecordedTeacher(
         teacher=run.settings.teacher,
         table=table,
-        make_ledger=lambda: run.make_ledger(run.folder.teacher_journal),
+        open_book=lambda: run.books.open(run.folder.teacher_journal),
         journal=run.folder.teacher_journal,
         permission=run.permit(),
         on_progress=on_progress,
@@ -67,51 +60,46 @@ def open_writer(run: Run) -> Model | None:
     return open_teacher(run) if table.generate is not None or ranked else None
 
 
+class JudgeStamp(NamedTuple):
+    """Stands where a permission does: a judge is asked about answers, and nothing learns from it.
+
+    Attributes:
+        model: the judge's name as it is asked for.
+        endpoint: its base URL without secrets, or `folder:` and a hash.
+        permission_id: the tag of its exchanges.
+    """
+
+    model: str
+    endpoint: str
+    permission_id: str = "judge"
+
+    def require(self, now: float) -> None:
+        """Let every question pass.
+
+        Args:
+            now: the time (UTC epoch seconds).
+        """
+
+
 def open_judge(run: Run) -> Model | None:
     """Open the judge of `[judge]`; its answers are recorded and paid from the run's budget.
+
+    It speaks every wire that a teacher speaks, and `[ask]` says how fast it is asked.
 
     Args:
         run: the run.
 
     Returns:
         The judge, or None when there is no such table.
-
-    Raises:
-        InvalidInputError: a wire that judges do not speak.
     """
     table = run.settings.judge
     if table is None:
         return None
-    if table.wire == "folder":
-        return BookedModel(open_folder(Path(table.folder)), run.folder.judge_journal)
-    if table.wire != "openai.chat":
-        reject("[judge]", "wire", "openai.chat or folder", got=table.wire)
-    headers = secret_headers(table)
-    key = headers.get("authorization", "").removeprefix("Bearer ") or None
-    model = HttpModel(table.endpoint, api_key=key, model=table.model)
-    ledger = run.make_ledger(run.folder.path)
-    return BookedModel(model, run.folder.judge_journal, ledger.priced(_judge_price(run)))
-
-
-def charge_others(ledger: Ledger, run: Run, journal: Path) -> None:
-    """Charge what the run bought besides what one journal holds.
-
-    Args:
-        ledger: the run's.
-        run: the run.
-        journal: left out.
-    """
-    judge = run.settings.judge
-    for folder in (run.folder.journal, run.folder.teacher_journal, run.folder.judge_journal):
-        if folder == journal or not folder.is_dir():
-            continue
-        bought = (exchange for _, exchange in read_journal(folder))
-        if folder != run.folder.judge_journal:
-            ledger.restore(bought)
-        elif judge is not None and judge.wire != "folder":
-            ledger.priced(_judge_price(run)).restore(bought)
-
-
-def _judge_price(run: Run) -> Price | None:
-    assert run.settings.judge is not None, "there is a judge"
-    return price_of(identify(run.settings.judge).model, run.settings.prices)
+    identity = identify(table)
+    return RecordedTeacher(
+        teacher=table,
+        table=msgspec.structs.replace(run.settings.ask, batch=False),
+        open_book=lambda: run.books.open(run.folder.judge_journal),
+        journal=run.folder.judge_journal,
+        permission=JudgeStamp(identity.model, shown(identity.endpoint)),
+    )

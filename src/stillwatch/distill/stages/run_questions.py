@@ -12,6 +12,7 @@ from stillwatch.distill.items import read_items, write_items
 from stillwatch.distill.money.budget import Spend
 from stillwatch.distill.money.plan import Pace, Plan, estimate
 from stillwatch.distill.questions.build import Counts, build_questions
+from stillwatch.distill.stages.run_books import Books
 from stillwatch.distill.stages.run_files import question_settings
 from stillwatch.distill.stages.run_models import open_writer
 from stillwatch.errors import NotPermittedError
@@ -122,7 +123,7 @@ def plan_run(run: Run) -> RunPlan:
 
 
 def _on_record(run: Run) -> tuple[Spend, set[str]]:
-    ledger = run.make_ledger(run.folder.journal)
+    ledger = Books(run).look(run.folder.journal)
     answered = set()
     if run.folder.journal.is_dir():
         items = read_items(run.folder.questions)

@@ -199,11 +199,16 @@ class Relay:
             self._keep(body)
             return body
         await self._start(response.status)
+        left = length
         while chunk := await response.piece():
             if not result.first_s:
                 result.first_s = time.perf_counter() - self._began
             # What was handed to the socket is what was given out, even if the client leaves now.
             self._keep(chunk)
+            if left is not None:
+                left -= len(chunk)
+                if left <= 0:
+                    return chunk  # who knows the length has its end with the last byte
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         return b""
 
