@@ -254,9 +254,7 @@ def _fold(
         return fold_spark(list(names), config, tape=tape, embedder=embedder)
     split = split_sources(find_sources(names))
     others = tuple(source.name for source in split.others)
-    streams = Reading(
-        ReadRequest(others, request.options, format=request.format), on_fault=tell
-    ).batches()
+    streams = Reading(_read_request(request, others), on_fault=tell).batches()
     return fold_logs(
         split.paths,
         config,
@@ -267,6 +265,11 @@ def _fold(
     )
 
 
+def _read_request(request: DetectRequest, names: tuple[str, ...]) -> ReadRequest:
+    processes = 1 if request.processes == 1 else None
+    return ReadRequest(names, request.options, format=request.format, processes=processes)
+
+
 def _reader(request: DetectRequest) -> Reader:
     def read(wanted: Collection[str]) -> dict[str, Read]:
         split = split_sources(find_sources(request.logs))
@@ -274,7 +277,7 @@ def _reader(request: DetectRequest) -> Reader:
         others = tuple(source.name for source in split.others)
         left = set(wanted) - set(found)
         if left and others and "-" not in others:
-            again = Reading(ReadRequest(others, request.options, format=request.format))
+            again = Reading(_read_request(request, others))
             found |= read_exchanges(again.batches(), left)
         return found
 

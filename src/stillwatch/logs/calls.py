@@ -142,6 +142,8 @@ class CallConversion(Tally):
         if within is not None and found.get("type") == "error":
             # Looks like a whole reply, but it ends the stream that is being told.
             return within.event._replace(is_first=False, is_last=True)
+        if found.get("type") == "error":
+            pass  # a stream may be open before
         return self._dialect.event_of(found)
 
     def _bare(self, body: Mapping[str, Any]) -> Envelope | None:
@@ -179,6 +181,7 @@ class CallConversion(Tally):
         # A response names the one before it only, so the first of a chain stands for all of it.
         if exchange.wire != "openai.responses" or response_id is None:
             return exchange
+        self.is_apart = False
         session = exchange.session or response_id
         session = self._sessions.get(session, session)
         if len(self._sessions) >= _MOST_SESSIONS:
@@ -187,6 +190,7 @@ class CallConversion(Tally):
         return msgspec.structs.replace(exchange, session=session)
 
     def _grow(self, event: Event, found: Mapping[str, Any], origin: Origin) -> Iterator[Exchange]:
+        self.is_apart = False
         key = (origin.file, event.stream)
         if event.is_first and key in self._open:
             yield from self._close(key)  # the one before was cut

@@ -39,8 +39,16 @@ def batch_of(exchanges: Sequence[Exchange]) -> pa.RecordBatch:
         elif field.name == "parameters":
             arrays.append(pa.array([canonical_json(p) if p else "{}" for p in values], field.type))
         else:
-            arrays.append(pa.array([sorted(t.items()) if t else [] for t in values], field.type))
+            arrays.append(_tags(values, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=ARROW_SCHEMA)
+
+
+def _tags(rows: Iterable[dict[str, str]], kind: pa.MapType) -> pa.Array:
+    """Few sets of tags are different: each is laid out once, and taken as often as it comes."""
+    numbers: dict[tuple[tuple[str, str], ...], int] = {}
+    taken = [numbers.setdefault(tuple(tags.items()), len(numbers)) for tags in rows]
+    different = pa.array([sorted(items) for items in numbers], kind)
+    return different if len(numbers) == len(taken) else different.take(pa.array(taken, pa.int32()))
 
 
 def _structs(rows: list[tuple[Any, ...]], kind: pa.ListType) -> pa.ListArray:

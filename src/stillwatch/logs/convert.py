@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import msgspec
 import pyarrow as pa
@@ -17,7 +17,8 @@ from stillwatch.logs.reading import FileFound, ReadCounts, Reading, ReadRequest
 from stillwatch.logs.source import STDIN
 from stillwatch.logs.unit import Fault
 from stillwatch.record.batches import write_batches
-from stillwatch.record.disk import replace_file
+from stillwatch.record.disk import from_os_error, replace_file
+from stillwatch.record.parquet import hidden_path
 from stillwatch.record.store import StoreSummary
 
 QUARANTINE = "quarantine.jsonl"
@@ -163,16 +164,25 @@ def _store_name(request: ReadRequest) -> str | None:
 
 
 @contextlib.contextmanager
-def _quarantine(path: Path) -> Iterator[Any]:
-    """Open the list of faults; it is there from the first fault on, and gone when there is none."""
-    path.unlink(missing_ok=True)
-    with contextlib.ExitStack() as stack:
-        opened: list[Any] = []
+def _quarantine(path: Path) -> Iterator[Callable[[Fault], None]]:
+    """Open the list of faults; a conversion that fails leaves the one before as it was."""
+    part = hidden_path(path)
+    try:
+        with contextlib.ExitStack() as stack:
+            opened: list[BinaryIO] = []
 
-        def put_aside(fault: Fault) -> None:
-            if not opened:
-                opened.append(stack.enter_context(path.open("wb")))
-            row = {"file": fault.file, "line": fault.line, "reason": fault.reason}
-            opened[0].write(msgspec.json.encode(row) + b"\n")
+            def put_aside(fault: Fault) -> None:
+                if not opened:
+                    opened.append(stack.enter_context(part.open("wb")))
+                row = {"file": fault.file, "line": fault.line, "reason": fault.reason}
+                opened[0].write(msgspec.json.encode(row) + b"\n")
 
-        yield put_aside
+            yield put_aside
+        if opened:
+            part.replace(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise from_os_error(error, path=path, doing="list what was put aside") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -35,6 +35,7 @@ COSTS: dict[str, str] = {
 }
 _NEVER_A_GAP = frozenset({"error"})
 _MOST_MODELS = 20
+_FRESH = 2**14  # accounts that are looked up together at least
 _FEW = 0.05  # share of exchanges under which a field counts as nearly missing
 
 
@@ -79,6 +80,7 @@ class Holdings:
         self._models: Counter[str] = Counter()
         self._wires: Counter[str] = Counter()
         self._accounts = np.zeros(0, dtype=np.uint64)
+        self._fresh: list[int] = []  # accounts, some of them counted already
         self._span = (np.inf, -np.inf)
         self._tokens = self._refused = self._streamed = 0
 
@@ -100,8 +102,9 @@ class Holdings:
             for item in pc.value_counts(batch[name]).to_pylist():
                 counter[item["values"] or ""] += item["counts"]
         names = [name for name in pc.unique(batch["account"]).to_pylist() if name]
-        fresh = np.array([xxhash.xxh3_64_intdigest(n.encode()) for n in names], dtype=np.uint64)
-        self._accounts = np.union1d(self._accounts, fresh)
+        self._fresh += [xxhash.xxh3_64_intdigest(name.encode()) for name in names]
+        if len(self._fresh) > max(_FRESH, len(self._accounts) // 2):
+            self._count_accounts()
         times = batch["started_at"].to_numpy()
         known = times[times != UNKNOWN_TIME]
         self._untimed += len(times) - len(known)
@@ -121,6 +124,7 @@ class Holdings:
         Returns:
             The description.
         """
+        self._count_accounts()
         shares = {name: self._have[name] / self._n if self._n else 0.0 for name in FIELDS}
         gaps = [name for name in FIELDS if shares[name] < _FEW and name not in _NEVER_A_GAP]
         return Description(
@@ -138,15 +142,23 @@ class Holdings:
             costs={name: COSTS[name] for name in gaps if name in COSTS} if self._n else {},
         )
 
+    def _count_accounts(self) -> None:
+        fresh = np.array(self._fresh, dtype=np.uint64)
+        self._accounts, self._fresh = np.union1d(self._accounts, fresh), []
+
 
 def _filled(column: pa.Array) -> int:
     if pa.types.is_list(column.type):
-        return int(pc.sum(pc.greater(pc.list_value_length(column), 0)).as_py() or 0)
+        return _not_empty(pc.list_value_length(column))
     if column.type == pa.string():
-        empty = "{}"  # as parameters rest; no other field has this text
-        there = pc.and_(pc.not_equal(column, ""), pc.not_equal(column, empty))
-        return int(pc.sum(there).as_py() or 0)
+        # As parameters rest when there are none; no other field has this text.
+        n_empty = pc.sum(pc.equal(column, "{}")).as_py() or 0
+        return _not_empty(pc.binary_length(column)) - n_empty
     return len(column) - int(column.null_count)
+
+
+def _not_empty(lengths: pa.Array) -> int:
+    return int(np.count_nonzero(lengths.fill_null(0).to_numpy(zero_copy_only=False)))
 
 
 def _turns(messages: pa.Array, role: str) -> int:

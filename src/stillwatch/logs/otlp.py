@@ -77,15 +77,15 @@ def is_otlp(record: Mapping[str, Any]) -> bool:
     return any(name in record for name in _OUTER) or _is_bare(record)
 
 
-def signals(record: Mapping[str, Any]) -> Iterator[Signal]:
+def signals(record: Mapping[str, Any]) -> Iterator[Signal | None]:
     """Read the spans and log records of one record.
 
     Args:
         record: as decoded; shapes without spans or records give nothing.
 
     Yields:
-        Each in its order. Values that are no objects are skipped where objects are expected:
-        the collector never writes such.
+        Each in its order, None for one whose values are nested too deep to be opened. Values that
+        are no objects are skipped where objects are expected: the collector never writes such.
     """
     for outer, inner, leaves in _LEVELS:
         for resource in _objects(record.get(outer)):
@@ -95,7 +95,7 @@ def signals(record: Mapping[str, Any]) -> Iterator[Signal]:
             yield from _of_resource(record, inner, leaves)
             return
     if _is_bare(record):
-        yield _signal(record, attributes_of(_mapping(record.get("resource")).get("attributes")))
+        yield _signal(record, _resource(record))
 
 
 def attributes_of(value: object) -> Attributes:
@@ -177,14 +177,28 @@ def _is_bare(record: Mapping[str, Any]) -> bool:
 
 def _of_resource(
     resource: Mapping[str, Any], scopes: tuple[str, ...], leaves: tuple[str, ...]
-) -> Iterator[Signal]:
-    shared = attributes_of(_mapping(resource.get("resource")).get("attributes"))
+) -> Iterator[Signal | None]:
+    shared = _resource(resource)
     for scope in _objects(_first(resource, scopes)):
         for leaf in _objects(_first(scope, leaves)):
             yield _signal(leaf, shared)
 
 
-def _signal(found: Mapping[str, Any], resource: Attributes) -> Signal:
+def _resource(found: Mapping[str, Any]) -> Attributes | None:
+    try:
+        return attributes_of(_mapping(found.get("resource")).get("attributes"))
+    except RecursionError:
+        return None
+
+
+def _signal(found: Mapping[str, Any], resource: Attributes | None) -> Signal | None:
+    try:
+        return None if resource is None else _opened_signal(found, resource)
+    except RecursionError:
+        return None
+
+
+def _opened_signal(found: Mapping[str, Any], resource: Attributes) -> Signal:
     context = _mapping(found.get("context"))
     attributes = attributes_of(found.get("attributes"))
     started_at = _first(found, _SPAN_TIMES)

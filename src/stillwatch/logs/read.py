@@ -20,7 +20,7 @@ from stillwatch.logs.columns import batch_of
 from stillwatch.logs.reader import Origin, ReadOptions
 from stillwatch.logs.readers.registry import SEPARATE, TYPED, Recognition, reader_of, recognise
 from stillwatch.logs.source import records_of
-from stillwatch.logs.tally import fault_of
+from stillwatch.logs.tally import Tally, fault_of
 from stillwatch.logs.unit import Block, Fault
 from stillwatch.record.exchange import Exchange
 
@@ -77,7 +77,14 @@ class Converter:
         self._reader = reader_of(format)
         self._options = options
         self._conversion = self._reader.begin(options)
+        self._keeps_bodies = options.bodies == "keep"
         self._is_typed = self._reader.name in TYPED
+
+    @property
+    def tally(self) -> Tally:
+        """What the conversion says of itself; for formats of this package."""
+        assert isinstance(self._conversion, Tally), "conversions derive from it"
+        return self._conversion
 
     def convert(self, block: Block) -> Converted:
         """Read a block.
@@ -133,6 +140,9 @@ class Converter:
     def _add(
         self, found: Exchange, origin: Origin, *, exchanges: list[Exchange], faults: list[Fault]
     ) -> None:
+        if self._keeps_bodies and _is_timely(found):
+            exchanges.append(found)
+            return
         # Where records wait, what one gives is of an earlier one.
         place = origin if self._reader.name in SEPARATE else _place(found)
         if not _is_timely(found):

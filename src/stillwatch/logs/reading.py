@@ -6,28 +6,29 @@ processes there are, and so that no more than a few blocks are in memory.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stillwatch.errors import EnvironmentUnfitError, InvalidInputError
+from stillwatch.errors import InvalidInputError
 from stillwatch.logs.envelope import UNKNOWN_TIME
-from stillwatch.logs.read import Converted, Converter, recognise_block
+from stillwatch.logs.order import Order
+from stillwatch.logs.read import Converted, recognise_block
 from stillwatch.logs.reader import ReadOptions
-from stillwatch.logs.readers.registry import FORMATS, SEPARATE, Recognition, reader_of
+from stillwatch.logs.readers.registry import FORMATS, LOOSE, SEPARATE, Recognition, reader_of
 from stillwatch.logs.seen import SeenIds
 from stillwatch.logs.source import Source, blocks, find_sources
 from stillwatch.logs.unit import Block, Fault
+from stillwatch.logs.workers import Outcome, Workers
 from stillwatch.record.batches import with_column
 from stillwatch.record.exchange import to_batch
 from stillwatch.record.segments import read_journal
@@ -37,6 +38,8 @@ _ROWS = 2048
 #: Bytes of input below which starting processes costs more than it saves.
 _WORTH_PROCESSES = 48 * 2**20
 _MOST_PROCESSES = 16
+#: Blocks looked at to recognise a file: its first may be one huge line that cannot be read.
+_HEAD_BLOCKS = 4
 _STEP_BACK_S = 3600.0  # logs are written when calls end, so small steps back are no news
 
 
@@ -128,6 +131,14 @@ class FileFound:
     ground: str
 
 
+class _Handed(NamedTuple):
+    """A block, or a fault, on its way; the future is there when a worker has it."""
+
+    format: str
+    item: Block | Fault
+    future: Future[Outcome] | None
+
+
 @dataclass
 class Reading:
     """One pass over logs. `batches` runs it; the counts are complete afterwards.
@@ -143,6 +154,7 @@ class Reading:
     on_fault: Callable[[Fault], None] = lambda _: None
     counts: ReadCounts = field(default_factory=ReadCounts)
     files: list[FileFound] = field(default_factory=list)
+    _orders: dict[str, Order] = field(default_factory=dict)
     _seen: SeenIds = field(default_factory=SeenIds)
     _clock: tuple[str, float, float] = ("", -np.inf, 0.0)  # file, latest time, lag behind it
 
@@ -163,70 +175,77 @@ class Reading:
         if n_processes < 2:
             yield from self._run(sources, None)
             return
-        with ProcessPoolExecutor(
-            n_processes,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start,
-            initargs=(self.request.options,),
-        ) as pool:
-            try:
-                yield from self._run(sources, pool)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        with Workers(n_processes, self.request.options) as workers:
+            yield from self._run(sources, workers)
 
-    def _run(
-        self, sources: list[Source], pool: ProcessPoolExecutor | None
-    ) -> Iterator[pa.RecordBatch]:
-        here: dict[str, Converter] = {}
-        waiting: deque[tuple[str, Future[Converted] | Converted]] = deque()
-        room = 2 * self._n_processes(sources) + 1
+    def _run(self, sources: list[Source], workers: Workers | None) -> Iterator[pa.RecordBatch]:
+        self._orders = {}
+        waiting: deque[_Handed] = deque()
+        room = 0 if workers is None else 2 * self._n_processes(sources) + 1
         for source in sources:
             for name, found in self._blocks(source):
-                if isinstance(found, Fault):
-                    waiting.append((name, _fault_only(found)))
-                elif pool is not None and name in SEPARATE:
-                    waiting.append((found.file, pool.submit(_convert, name, found)))
-                else:
-                    if name not in here:
-                        here[name] = Converter(name, self.request.options)
-                    waiting.append((found.file, here[name].convert(found)))
-                while len(waiting) > (room if pool is not None else 0):
-                    yield from self._take(*waiting.popleft())
+                waiting.append(self._hand_out(name, found, workers))
+                while len(waiting) > room:
+                    yield from self._take_back(waiting.popleft())
         while waiting:
-            yield from self._take(*waiting.popleft())
-        for converter in here.values():
-            yield from self._take("", converter.finish())
+            yield from self._take_back(waiting.popleft())
+        for order in self._orders.values():
+            for converted in order.finish():
+                yield from self._take(None, converted)
         if not any(found.format for found in self.files):
             message = f"{', '.join(self.request.names)}: no log of a known format"
             hint = f"name it with --format: {', '.join(FORMATS)}"
             raise InvalidInputError(message, hint=hint)
 
+    def _hand_out(self, name: str, found: Block | Fault, workers: Workers | None) -> _Handed:
+        if isinstance(found, Fault) or workers is None or name not in SEPARATE | LOOSE:
+            return _Handed(name, found, None)
+        if name in LOOSE and not self._order(name).is_worth_it:
+            return _Handed(name, found, None)
+        return _Handed(name, found, workers.submit(name, found))
+
+    def _take_back(self, handed: _Handed) -> Iterator[pa.RecordBatch]:
+        name, item, future = handed
+        found = None if future is None else future.result()
+        if isinstance(item, Fault):
+            yield from self._take(None, _fault_only(item))
+        elif isinstance(found, Converted):
+            yield from self._take(item.file, found)
+        else:
+            for converted in self._order(name).take(item, found):
+                yield from self._take(item.file if name in SEPARATE else None, converted)
+
+    def _order(self, name: str) -> Order:
+        if name not in self._orders:
+            self._orders[name] = Order(name, self.request.options)
+        return self._orders[name]
+
     def _blocks(self, source: Source) -> Iterator[tuple[str, Block | Fault]]:
         found = _opened(source)
         head: list[Block | Fault] = []
-        for item in found:
+        recognition = self._named(source)
+        n_left = _HEAD_BLOCKS
+        while recognition is None and n_left and (item := next(found, None)) is not None:
             head.append(item)
             if isinstance(item, Block):
-                break
-        recognition = self._recognise(source, head)
+                recognition = recognise_block(item)
+                n_left -= 1
         if recognition is None:
             yield from (("", item) for item in head if isinstance(item, Fault))
-            if head and isinstance(head[-1], Block):
+            if n_left < _HEAD_BLOCKS:
                 yield "", Fault(source.name, 1, "no known format; the file was not read")
             return
         self.files.append(FileFound(source.name, recognition.format, recognition.ground))
         yield from ((recognition.format, item) for item in chain(head, found))
 
-    def _recognise(self, source: Source, head: list[Block | Fault]) -> Recognition | None:
+    def _named(self, source: Source) -> Recognition | None:
         if source.kind != "file":
             return Recognition("own", f"is a {source.kind}", 1.0)
         if self.request.format != "auto":
             return Recognition(self.request.format.replace("-", "_"), "was named so", 1.0)
-        first = next((item for item in head if isinstance(item, Block)), None)
-        return None if first is None else recognise_block(first)
+        return None
 
-    def _take(self, file: str, result: Future[Converted] | Converted) -> Iterator[pa.RecordBatch]:
-        found = _outcome(result) if isinstance(result, Future) else result
+    def _take(self, file: str | None, found: Converted) -> Iterator[pa.RecordBatch]:
         self.counts.add(found)
         for fault in found.faults:
             self.counts.quarantined += 1
@@ -236,7 +255,8 @@ class Reading:
                     message, hint="without --strict it is put aside and counted"
                 )
             self.on_fault(fault)
-        self._watch_clock(file, found.batch)
+        for name, part in _by_file(found.batch) if file is None else [(file, found.batch)]:
+            self._watch_clock(name, part)
         batch = self._without_repeats(found)
         self.counts.exchanges += batch.num_rows
         if batch.num_rows:
@@ -280,14 +300,6 @@ class Reading:
         return min(cores, _MOST_PROCESSES) if size > _WORTH_PROCESSES else 1
 
 
-def _outcome(result: Future[Converted]) -> Converted:
-    try:
-        return result.result()
-    except BrokenProcessPool as error:
-        message = "a process that read logs was killed, perhaps for want of memory"
-        raise EnvironmentUnfitError(message, hint="read with --processes 1") from error
-
-
 def _size(source: Source) -> int:
     path = Path(source.name)
     return path.stat().st_size if source.kind == "file" and path.is_file() else 0
@@ -309,23 +321,16 @@ def _opened(source: Source) -> Iterator[Block | Fault]:
         yield from blocks(source)
 
 
+def _by_file(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Cut a batch where the file changes: what waited is given out among blocks of other files."""
+    files = [origin.rpartition(":")[0] for origin in batch["origin"].to_pylist()]
+    start = 0
+    for file, rows in groupby(files):
+        n = len(list(rows))
+        yield file, batch.slice(start, n)
+        start += n
+
+
 def _fault_only(fault: Fault) -> Converted:
     nothing = np.zeros(0, dtype=np.uint64)
     return Converted(to_batch(()), nothing, nothing, [fault], 0, n_broken=1)
-
-
-#: State of a worker process, set once when it starts.
-_options: ReadOptions | None = None
-_converters: dict[str, Converter] = {}
-
-
-def _start(options: ReadOptions) -> None:
-    global _options  # noqa: PLW0603 - a pool hands state to its workers no other way
-    _options = options
-
-
-def _convert(name: str, block: Block) -> Converted:
-    assert _options is not None, "the pool starts its workers with the options"
-    if name not in _converters:
-        _converters[name] = Converter(name, _options)
-    return _converters[name].convert(block)

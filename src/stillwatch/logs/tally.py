@@ -37,13 +37,23 @@ class Tally:
             other records (count).
         split: parts beyond the first of records that hold many (count).
         faults: parts that could not be read, each at its own place, while others could.
+        is_apart: whether no record so far needed another, or what another had said.
+        keys: what parts so far are joined by, kept when it is a set to begin with.
+        weight: bytes that they weigh.
+        window: parts and bytes of parts that wait at most before they go on alone; None where they
+            wait longer.
     """
+
+    window: tuple[int, int] | None = None
 
     def __init__(self) -> None:
         self.skipped: Counter[str] = Counter()
         self.joined = 0
         self.split = 0
         self.faults: list[Fault] = []
+        self.is_apart = True
+        self.keys: set[str] | None = None
+        self.weight = 0
 
     def take(self) -> Tallied:
         """Take what has been tallied since the last call.

@@ -1,5 +1,8 @@
 """What a log holds, and what its gaps cost."""
 
+import pytest
+
+from stillwatch.logs import describe
 from stillwatch.logs.describe import COSTS, FIELDS, Holdings
 from stillwatch.logs.envelope import UNKNOWN_TIME
 from stillwatch.record.exchange import ARROW_SCHEMA, Answer, Exchange, Message, to_batch
@@ -70,3 +73,14 @@ def test_empty_log() -> None:
     """An empty log has no span and no costs."""
     found = Holdings().describe()
     assert (0, None, None, {}) == (found.exchanges, found.first_at, found.last_at, found.costs)
+
+
+def test_accounts_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accounts are counted once, however many batches they are spread over."""
+    monkeypatch.setattr(describe, "_FRESH", 3)
+    holdings = Holdings()
+    for start in range(0, 60, 5):
+        batch = [_exchange(n, account=f"u{n % 17}") for n in range(start, start + 5)]
+        holdings.add(to_batch(batch))
+    assert 17 == holdings.describe().accounts
+    assert (17, 60) == (holdings.describe().accounts, holdings.describe().exchanges)

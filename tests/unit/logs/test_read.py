@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillwatch.detect import DetectConfig
-from stillwatch.detect.fold import fold
-from stillwatch.detect.principals import parties_of
-from stillwatch.detect.traits import find_families
+from stillwatch.detect.confirmation.principals import parties_of
+from stillwatch.detect.discovery.traits import find_families
+from stillwatch.detect.profiles.fold import fold
 from stillwatch.errors import InvalidInputError
 from stillwatch.logs.columns import batch_of
 from stillwatch.logs.read import Converter, decode_line

@@ -1,12 +1,17 @@
 """The queries of the documentation, run as they are printed there."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from stillwatch.detect.engines.spark_session import has_java
 from stillwatch.record.exchange import ARROW_SCHEMA, Answer, Exchange, Message
 from stillwatch.record.store import write_store
 
@@ -104,6 +109,40 @@ def test_polars() -> None:
     exec(code, names)  # noqa: S102 - our own page
     counts = names["counts"]
     assert [4, 4, 7] == counts["exchanges"].to_list()
+
+
+_SPARK = """
+import json, sys
+from stillwatch.detect.engines.spark_session import local_session
+
+spark = local_session(2, memory="512m")
+for setting in ("spark.sql.codegen.wholeStage", "spark.sql.adaptive.enabled"):
+    spark.conf.set(setting, "false")
+spark.conf.set("spark.sql.shuffle.partitions", "2")
+counts = eval(sys.argv[1])
+print(json.dumps([[str(row["day"]), row["count"]] for row in counts.collect()]))
+spark.stop()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.spark
+@pytest.mark.skipif(not has_java(), reason="Spark needs Java, and there is none")
+def test_spark(record: Path) -> None:
+    """Spark reads the store by the printed line, in a process whose folder is the record's."""
+    pytest.importorskip("pyspark", reason="pyspark is not installed")
+    code = next(block for block in _printed("python") if "spark.read" in block)
+    quick = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    found = subprocess.run(
+        [sys.executable, "-c", _SPARK, code],
+        cwd=record,
+        env={**os.environ, "JAVA_TOOL_OPTIONS": quick},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads(found.stdout.splitlines()[-1])
+    assert [["2025-01-01", 4], ["2025-01-02", 4], ["2025-01-03", 7]] == sorted(rows)
 
 
 def test_columns() -> None:

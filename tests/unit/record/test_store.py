@@ -96,6 +96,18 @@ def test_columns(tmp_path: Path) -> None:
         next(scan_store(tmp_path, columns=["acount"]))
 
 
+def test_repeats_are_written_once(tmp_path: Path) -> None:
+    """Columns whose values repeat are laid out as dictionaries, those of one row each are not."""
+    write_store(tmp_path, [_exchange(n) for n in range(50)])
+    (file, *_) = sorted(tmp_path.glob("day=*/*.parquet"))
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    columns = [group.column(n) for n in range(group.num_columns)]
+    plain = {c.path_in_schema for c in columns if not c.has_dictionary_page}
+    dictionaries = {c.path_in_schema for c in columns if c.has_dictionary_page}
+    assert {"exchange_id", "started_at", "origin", "answers.list.element.text"} <= plain
+    assert {"account", "model", "messages.list.element.content"} <= dictionaries
+
+
 def test_older_file(tmp_path: Path) -> None:
     """A field that a file lacks reads as null, and as the field's default in an exchange."""
     (tmp_path / "day=1970-01-01").mkdir()

@@ -108,6 +108,7 @@ class _Conversion(Tally):
         trace_id = text(_get(row, "trace_id"))
         if _has(row, "user_id") or exchange.account or trace_id is None:
             return (exchange,)
+        self.is_apart = False
         known = self._traces.get(trace_id)
         if known is None:
             return self._wait(exchange, trace_id)
@@ -120,6 +121,7 @@ class _Conversion(Tally):
     def _trace(self, row: Mapping[str, Any], origin: Origin) -> Iterable[Exchange]:
         if "timestamp" not in row:
             malformed(origin, _WANTED, got="neither")
+        self.is_apart = False
         trace_id = text(row["id"]) or ""
         trace = _Trace(
             text(_get(row, "user_id")), text(_get(row, "session_id")), text(row.get("name"))

@@ -63,6 +63,7 @@ from stillwatch.logs.readers.otel_names import (
     unflattened,
 )
 from stillwatch.logs.tally import Tally
+from stillwatch.logs.unit import Fault
 from stillwatch.record.exchange import Answer, Exchange, Message
 
 #: Operations whose parts may lie apart. A collector writes batches of up to 8,192 records.
@@ -96,7 +97,8 @@ class OtelReader:
         kind = next((k for k in ("resourceSpans", "resourceLogs") if k in record), None)
         if kind is not None:
             return f"has {kind}, as OTLP JSON does"
-        found = next((n for s in signals(record) for n in s.attributes if _is_genai(n)), None)
+        names = (name for one in filter(None, signals(record)) for name in one.attributes)
+        found = next(filter(_is_genai, names), None)
         return f"is a span or event with the attribute {found}" if found else None
 
     def decode(self, line: bytes) -> Any:
@@ -116,6 +118,7 @@ class OtelConversion(Tally):
         self._options = options
         self._waiting: OrderedDict[str, _Operation] = OrderedDict()
         self._n_bytes = 0
+        self.window = (WINDOW, WINDOW_BYTES)
 
     def convert(self, record: Any, origin: Origin) -> Iterable[Exchange]:
         """Take one record; give the exchanges that it pushes out of the window."""
@@ -123,13 +126,12 @@ class OtelConversion(Tally):
         if not is_otlp(found):
             malformed(origin, "OTLP JSON, a span or an event", got="another object")
         n_parts = n_timeless = 0
-        try:
-            for signal in signals(found):
+        for signal in signals(found):
+            try:
                 n_timeless += self._take(signal, origin, n_parts)
-                n_parts += 1
-        except RecursionError:
-            self.split += n_parts - n_timeless  # what came before the bad part is kept
-            malformed(origin, "OTLP JSON", got="values nested too deep")
+            except RecursionError:
+                self.faults.append(Fault(*origin, "a span or an event is nested too deep"))
+            n_parts += 1
         if not n_parts:
             self.skipped["export of nothing"] += 1
         # All that have no time are one fault.
@@ -151,8 +153,10 @@ class OtelConversion(Tally):
             build = partial(_exchange, key, operation, self._options)
             yield from self.built(build, operation.origin)
 
-    def _take(self, signal: Signal, origin: Origin, n: int) -> int:
+    def _take(self, signal: Signal | None, origin: Origin, n: int) -> int:
         """Put one signal where it belongs; 1 when it is a call without any time."""
+        if signal is None:
+            raise RecursionError
         kind = _kind(signal)
         if kind not in {"operation", "turn", "choice"}:
             self.skipped[kind] += 1
@@ -163,6 +167,9 @@ class OtelConversion(Tally):
         key = signal.key or response or f"otel:{origin}:{n}"
         weight = weight_of([signal.attributes, signal.body])
         weight += weight_of([event.attributes for event in signal.events])
+        if self.keys is not None:
+            self.keys.add(key)
+            self.weight += weight
         operation = self._waiting.setdefault(key, _Operation(origin))
         if signal.is_span and any(one.is_span for one in operation.spans):
             self.skipped["span sent twice"] += 1

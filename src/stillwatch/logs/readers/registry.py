@@ -37,6 +37,8 @@ SEPARATE = frozenset({
     "envoy_ai",
     "nginx",
 })
+#: Formats of which most records stand for themselves, so that any process may try any block.
+LOOSE = frozenset({"otel", "langfuse", "openai_raw", "anthropic_raw"})
 #: Formats whose readers decode lines of JSON faster themselves, as they know what they need of it.
 TYPED = frozenset({"litellm"})
 
@@ -99,5 +101,5 @@ def recognise(records: Sequence[Any], lines: Sequence[str] = ()) -> Recognition 
 def _ask(reader: Reader, record: Any) -> str | None:
     try:
         return reader.recognise(record)
-    except (TypeError, ValueError, KeyError, AttributeError):  # a shape that no one thought of
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError):  # never thought of
         return None
