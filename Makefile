@@ -6,7 +6,7 @@ OUT    ?= siege-out
 ARGS   ?=
 DATA   ?= data
 # Benchmarks of a minute or less that need no data.
-SHORT  := api_bodies distill_questions fold_stages guard_overhead record
+SHORT  := api_bodies distill_questions fold_stages guard_decide guard_reading record
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 

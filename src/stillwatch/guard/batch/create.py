@@ -21,14 +21,14 @@ from stillwatch.guard.batch.fetching import fetch_copy
 from stillwatch.guard.batch.ledger import Submission, plain
 from stillwatch.guard.batch.objects import show_batch
 from stillwatch.guard.batch.owning import foreign, note_owner
-from stillwatch.guard.batch.request import Request, body_of, new_id
+from stillwatch.guard.batch.request import Request, new_id
 from stillwatch.guard.batch.rewriting import rewritten
 from stillwatch.guard.batch.rows import json_object
 from stillwatch.guard.batch.stand_in import send_stand_in
 from stillwatch.guard.recording.audit import AuditEvent
 from stillwatch.guard.recording.recorder import Asked
 from stillwatch.guard.routes.owners import standing_of
-from stillwatch.guard.routes.replies import NOT_FOUND, TOO_LONG, Refusal, read_body
+from stillwatch.guard.routes.replies import NOT_FOUND, TOO_LONG, Refusal, body_of, read_body
 from stillwatch.guard.routes.wires import CHAT, MESSAGES, wire_of
 from stillwatch.guard.wall.signing import signed_orders
 

@@ -18,7 +18,7 @@ from stillwatch.guard.connections.relay import Outgoing, Relay, Relayed
 from stillwatch.guard.routes.ask_route import present_key, target
 from stillwatch.guard.routes.asking import Came
 from stillwatch.guard.routes.headers import to_upstream
-from stillwatch.guard.routes.replies import Refusal, refuse
+from stillwatch.guard.routes.replies import Refusal, body_of, refuse
 from stillwatch.guard.routes.wires import Wire
 
 if TYPE_CHECKING:
@@ -170,29 +170,3 @@ def new_id() -> str:
         24 hex digits, in order of time.
     """
     return f"{time.time_ns():016x}{secrets.token_hex(4)}"
-
-
-async def body_of(receive: Receive, body_read: asyncio.Event) -> AsyncIterator[bytes]:
-    """Read a body as it comes.
-
-    Args:
-        receive: ASGI's.
-        body_read: set once it has ended.
-
-    Yields:
-        Its pieces.
-
-    Raises:
-        ConnectionResetError: the client left before its end.
-    """
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            error = "the client left"
-            raise ConnectionResetError(error)
-        more = message.get("more_body", False)
-        if not more:
-            body_read.set()
-        if message.get("body"):
-            yield message["body"]

@@ -12,8 +12,9 @@ from stillwatch.guard.batch.copies import Copy
 from stillwatch.guard.batch.copying import CopyWriter
 from stillwatch.guard.batch.multipart import FormReader, boundary_of
 from stillwatch.guard.batch.owning import note_owner
-from stillwatch.guard.batch.request import Request, body_of
+from stillwatch.guard.batch.request import Request
 from stillwatch.guard.batch.rows import json_object
+from stillwatch.guard.routes.replies import body_of
 
 _BLOCK: Final = 2**20  # bytes handed to the worker at once
 

@@ -6,7 +6,7 @@ Routes that name a stored answer or conversation are refused to everybody but it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
@@ -22,7 +22,7 @@ from stillwatch.guard.routes.ask_route import (
 from stillwatch.guard.routes.asking import Came, judge, judge_unread, refusal_of
 from stillwatch.guard.routes.headers import to_upstream
 from stillwatch.guard.routes.owners import standing_of
-from stillwatch.guard.routes.replies import TOO_LONG, Refusal, read_body, refuse
+from stillwatch.guard.routes.replies import TOO_LONG, Refusal, body_of, read_body, refuse
 from stillwatch.guard.routes.stored import (
     ANYBODYS,
     IdWatch,
@@ -134,21 +134,5 @@ def _outgoing(state: GuardState, scope: Scope, receive: Receive, *, wire: Wire) 
     if not names & {b"content-length", b"transfer-encoding"}:
         return Outgoing(scope["method"], target(scope), headers, None)
     body_read = asyncio.Event()
-    body = _stream(receive, body_read)
+    body = body_of(receive, body_read)
     return Outgoing(scope["method"], target(scope), headers, body, body_read)
-
-
-async def _stream(receive: Receive, body_read: asyncio.Event) -> AsyncIterator[bytes]:
-    """Hand a body on as it comes, so that a large upload needs no memory here."""
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            # Breaking off is the only honest end of a body that never ended.
-            error = "the client left"
-            raise ConnectionResetError(error)
-        more = message.get("more_body", False)
-        if not more:
-            body_read.set()
-        if message.get("body"):
-            yield message["body"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from starlette.types import Receive, Send
@@ -63,6 +65,33 @@ async def read_body(receive: Receive, *, limit: int) -> bytes | None:
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def body_of(receive: Receive, body_read: asyncio.Event) -> AsyncIterator[bytes]:
+    """Hand a body on as it comes, so that a large upload needs no memory here.
+
+    Args:
+        receive: ASGI's.
+        body_read: set once it has ended.
+
+    Yields:
+        Its pieces.
+
+    Raises:
+        ConnectionResetError: the client left before its end.
+    """
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            # Breaking off is the only honest end of a body that never ended.
+            error = "the client left"
+            raise ConnectionResetError(error)
+        more = message.get("more_body", False)
+        if not more:
+            body_read.set()
+        if message.get("body"):
+            yield message["body"]
 
 
 async def refuse(
