@@ -69,7 +69,7 @@ def replay(*, state: Path, tables: tuple[Path, ...], hash_key: Path | None, as_j
 
 def _tell(found: Replayed) -> None:
     total = found.n_same + found.n_different + sum(found.apart.values())
-    click.echo(f"{total:,} decisions: {found.n_same:,} as recorded, {found.n_different:,} not")
+    click.echo(f"{total:,} decision{'' if total == 1 else 's'}: {found.n_same:,} as recorded, {found.n_different:,} not")
     for reason, n in found.apart.most_common():
         click.echo(f"  {n:,} cannot be taken again: {reason}")
     first = found.first

@@ -160,4 +160,4 @@ def _models(status: int, body: bytes) -> str:
         n = len(json.loads(body)["data"])
     except (ValueError, KeyError, TypeError):
         return ""
-    return f", {n:,} models"
+    return f", {n:,} model{'' if n == 1 else 's'}"
