@@ -69,7 +69,8 @@ def replay(*, state: Path, tables: tuple[Path, ...], hash_key: Path | None, as_j
 
 def _tell(found: Replayed) -> None:
     total = found.n_same + found.n_different + sum(found.apart.values())
-    click.echo(f"{total:,} decision{'' if total == 1 else 's'}: {found.n_same:,} as recorded, {found.n_different:,} not")
+    noun = "decision" if total == 1 else "decisions"
+    click.echo(f"{total:,} {noun}: {found.n_same:,} as recorded, {found.n_different:,} not")
     for reason, n in found.apart.most_common():
         click.echo(f"  {n:,} cannot be taken again: {reason}")
     first = found.first

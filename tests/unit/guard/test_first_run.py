@@ -140,5 +140,5 @@ async def test_replay_command(make_config, tmp_path: Path) -> None:
         await gateway.record()
     os.chmod(config.state / "kept", 0o700)
     code, told = _run("guard", "replay", config.state)
-    assert (0, "1 decisions: 1 as recorded, 0 not\n") == (code, told)
+    assert (0, "1 decision: 1 as recorded, 0 not\n") == (code, told)
     assert '"same": 1' in _run("guard", "replay", config.state, "--json")[1]
