@@ -46,19 +46,6 @@ BATCH_WIRES = ("openai.chat", "openai.responses", "anthropic.messages")
 _CLOCKS_S = 86_400.0
 _OPENAI_ROUTES = {"openai.chat": "/v1/chat/completions", "openai.responses": "/v1/responses"}
 _OPENAI_ENDINGS = frozenset({"completed", "failed", "expired", "cancelled"})
-#: HTTP status of the Messages wire's error types, which a batch's rows carry without one.
-_STATUSES = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
 _NO_HEADERS: Mapping[str, str] = {}
 _encode = msgspec.json.Encoder().encode
 _Line = TypeVar("_Line")
@@ -202,7 +189,9 @@ class AnthropicBatches(BatchClient):
             return _answered(row.custom_id, body, parse=parse, facts=_facts(body))
         failed = dict_of(row.result.error)
         code = dict_of(failed.get("error")).get("type") or failed.get("type") or row.result.type
-        return RowResult(row.custom_id, None, _STATUSES.get(str(code), 0), str(code), {})
+        return RowResult(
+            row.custom_id, None, messages.ERROR_STATUSES.get(str(code), 0), str(code), {}
+        )
 
     async def _has_tag(self, batch_id: str, tag: str) -> bool:
         line = await self.http.first_line(f"/messages/batches/{batch_id}/results")

@@ -23,13 +23,27 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
     Returns:
         The whole page.
     """
+    return page_environment().get_template(template).render(**context)
+
+
+def page_environment(*packages: str) -> jinja2.Environment:
+    """Make what fills templates: strict, escaping, with the numbers' filters.
+
+    Args:
+        *packages: packages whose templates go before the ones here, which are always to be had.
+
+    Returns:
+        The environment; more filters may be added.
+    """
+    names = (*packages, "stillwatch.report")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stillwatch.report"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in names]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        auto_reload=False,
     )
     environment.filters.update(
         count=numbers.count,
@@ -37,8 +51,9 @@ def render_page(template: str, context: Mapping[str, Any]) -> str:
         percent=numbers.percent,
         dollars=numbers.dollars,
         seconds=numbers.seconds,
+        p=numbers.p_text,
     )
-    return environment.get_template(template).render(**context)
+    return environment
 
 
 def picture_markup(svg: str) -> Markup:

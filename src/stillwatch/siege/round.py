@@ -11,7 +11,7 @@ import asyncio
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -159,8 +159,7 @@ def prepare_round(
     """
     folder.mkdir(parents=True)
     keys = SiegeKeys.of(settings.seed)
-    config = _gateway_config(world, keys, folder=folder, model_url=model_url)
-    config = replace(config, ladder=ladder)
+    config = _gateway_config(world, keys, folder=folder, model_url=model_url, ladder=ladder)
     return Round(folder, world, config, keys.admin_token)
 
 
@@ -237,7 +236,9 @@ def write_round(played: Round) -> tuple[Exchange, ...]:
     return record
 
 
-def _gateway_config(world: World, keys: SiegeKeys, *, folder: Path, model_url: str) -> GuardConfig:
+def _gateway_config(
+    world: World, keys: SiegeKeys, *, folder: Path, model_url: str, ladder: Ladder
+) -> GuardConfig:
     table = folder / "keys.jsonl"
     issued = [Issued(a.account, a.api_key, a.org) for a in world.accounts]
     write_key_table(table, issued, KeyedHash(keys.hash_key))
@@ -249,6 +250,7 @@ def _gateway_config(world: World, keys: SiegeKeys, *, folder: Path, model_url: s
         keys=table,
         trusted_hops=1,
         simulation=True,
+        ladder=ladder,
         challenge=ChallengeConfig(url=_CHALLENGE_PAGE),
         learner=LearnerConfig(
             every_s=0.0, reference=folder.parent / HISTORY, verdict_ttl_s=30 * DAY_S

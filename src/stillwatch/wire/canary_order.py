@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 from typing import NamedTuple
 
 import msgspec
 
 from stillwatch.errors import reject
-from stillwatch.wire.seal import Purpose, malformed, seal, unseal
-from stillwatch.wire.signature import check_age
+from stillwatch.wire.seal import Age, Purpose, seal_order, unseal_order
 
 #: The header's name, lower case as ASGI has it.
 CANARY_HEADER = "x-stillwatch-canary"
@@ -105,10 +103,8 @@ def sign_canary(
     Raises:
         InvalidInputError: the secret is too short or the time is not finite.
     """
-    if not math.isfinite(issued_at):
-        reject("sign_canary", "issued_at", "finite epoch seconds", got=issued_at)
-    order = msgspec.json.encode(_Order(campaign_id, canary_key_id, float(issued_at)))
-    return seal(secret, _PURPOSE, order, body=body)
+    order = _Order(campaign_id, canary_key_id, float(issued_at))
+    return seal_order(secret, _PURPOSE, order, body=body)
 
 
 def verify_canary(
@@ -130,10 +126,6 @@ def verify_canary(
         InvalidInputError: the header does not have the form that `sign_canary` writes.
         NotPermittedError: the code is wrong, or the order is too old.
     """
-    data = unseal(secret, _PURPOSE, header, body=body)
-    try:
-        order = _DECODER.decode(data)
-    except (msgspec.MsgspecError, ValueError):
-        malformed(_PURPOSE, header)
-    check_age(_PURPOSE, order.issued_at, now=now, max_age_s=max_age_s)
+    age = Age(now, max_age_s)
+    order = unseal_order(secret, _PURPOSE, header, body=body, decoder=_DECODER, age=age)
     return CanaryOrder(order.campaign_id, order.canary_key_id)

@@ -105,15 +105,14 @@ def encode_stream(head: ReplyHead, reply: Reply, *, include_usage: bool = False)
     yield DONE
 
 
-class ChunkAssembler:
-    """Puts a streamed reply together from its bytes, split anywhere.
+class ChunkReader:
+    """Reads the chunks of a streamed reply from its bytes, split anywhere; what the wires share.
 
     Watches and never fails: what it cannot read it counts and skips, because the client gets the
     same bytes whatever we make of them.
 
     Attributes:
         done: whether the stream said that it was complete.
-        has_output: whether any text, reasoning or tool call has come.
         error_code: code or type of an error that came inside the stream, or None.
         n_chunks: chunks read (count).
         n_unreadable: events that were not a chunk (count).
@@ -121,12 +120,10 @@ class ChunkAssembler:
 
     def __init__(self) -> None:
         self.done = False
-        self.has_output = False
         self.error_code: str | None = None
         self.n_chunks = 0
         self.n_unreadable = 0
         self._parser = EventParser()
-        self._choices: dict[int, _Choice] = {}
         self._model = ""
         self._tokens: tuple[int | None, int | None] = (None, None)
 
@@ -147,13 +144,20 @@ class ChunkAssembler:
         """
         for event in self._parser.close():
             self._take(event)
-        answers = tuple(self._choices[index].answer() for index in sorted(self._choices))
         return Reply(
-            answers=answers,
+            answers=tuple(self._answers()),
             model_returned=self._model,
             input_tokens=self._tokens[0],
             output_tokens=self._tokens[1],
         )
+
+    def _answers(self) -> Iterator[Answer]:
+        """Give the answers so far, by their index."""
+        raise NotImplementedError
+
+    def _grow(self, index: int, choice: dict[str, Any]) -> None:
+        """Add to a choice."""
+        raise NotImplementedError
 
     def _take(self, event: ServerSentEvent) -> None:
         if event.data == "[DONE]":
@@ -161,7 +165,7 @@ class ChunkAssembler:
             return
         try:
             chunk = _decode(event.data)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             chunk = None
         if not isinstance(chunk, dict):
             self.n_unreadable += 1
@@ -175,9 +179,27 @@ class ChunkAssembler:
         for choice in list_of(chunk.get("choices")):
             if isinstance(choice, dict):
                 index = choice.get("index")
-                index = index if isinstance(index, int) else 0
-                taken = self._choices.setdefault(index, _Choice()).take(choice)
-                self.has_output = self.has_output or taken
+                self._grow(index if isinstance(index, int) else 0, choice)
+
+
+class ChunkAssembler(ChunkReader):
+    """Puts a streamed chat completion together.
+
+    Attributes:
+        has_output: whether any text, reasoning or tool call has come.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_output = False
+        self._choices: dict[int, _Choice] = {}
+
+    def _answers(self) -> Iterator[Answer]:
+        return (self._choices[index].answer() for index in sorted(self._choices))
+
+    def _grow(self, index: int, choice: dict[str, Any]) -> None:
+        taken = self._choices.setdefault(index, _Choice()).take(choice)
+        self.has_output = self.has_output or taken
 
 
 class _Choice:

@@ -9,36 +9,22 @@ A prompt is no conversation; it is recorded as one, so that the rest of the pack
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from stillwatch.record.exchange import Answer, Exchange, Message
 from stillwatch.wire import chat
 from stillwatch.wire.body import keep, open_request, refuse
-from stillwatch.wire.chat_stream import dict_of, error_code, list_of, text_of, token_counts
-from stillwatch.wire.question import Question, Reply
-from stillwatch.wire.sse import EventParser, ServerSentEvent
+from stillwatch.wire.chat_stream import ChunkReader, dict_of, list_of, text_of
+from stillwatch.wire.question import PosedQuestion, Question, Reply
 
-_decode = msgspec.json.Decoder().decode
 _WIRE = "completions"
 _ENVELOPE = frozenset({"prompt", "model", "stream", "stream_options"})
 
 
-class CompletionsRequest(NamedTuple):
-    """A question, and how its answer shall travel.
-
-    Attributes:
-        question: what is asked.
-        is_streamed: whether the answer shall come as server-sent events.
-    """
-
-    question: Question
-    is_streamed: bool
-
-
-def parse_completions_request(body: bytes) -> CompletionsRequest:
+def parse_completions_request(body: bytes) -> PosedQuestion:
     """Read the question from a body, and whether the answer shall be streamed.
 
     Args:
@@ -59,7 +45,7 @@ def parse_completions_request(body: bytes) -> CompletionsRequest:
         model=model or "",
         parameters={k: v for k, v in found.items() if k not in _ENVELOPE and v is not None},
     )
-    return CompletionsRequest(question, found.get("stream") is True)
+    return PosedQuestion(question, found.get("stream") is True)
 
 
 def exchange_from(question: Question, reply: Reply | None, *, circumstances: Exchange) -> Exchange:
@@ -77,81 +63,25 @@ def exchange_from(question: Question, reply: Reply | None, *, circumstances: Exc
     return msgspec.structs.replace(joined, wire="other")
 
 
-class TextAssembler:
-    """Puts a streamed completion together from its bytes, split anywhere; never fails.
-
-    Attributes:
-        done: whether the stream said that it was complete.
-        error_code: code or type of an error that came inside the stream, or None.
-        n_unreadable: events that were not a chunk (count).
-    """
+class TextAssembler(ChunkReader):
+    """Puts a streamed completion together."""
 
     def __init__(self) -> None:
-        self.done = False
-        self.error_code: str | None = None
-        self.n_unreadable = 0
-        self._parser = EventParser()
+        super().__init__()
         self._texts: dict[int, list[str]] = {}
         self._ends: dict[int, str] = {}
         self._logprobs: dict[int, dict[str, Any]] = {}
-        self._model = ""
-        self._tokens: tuple[int | None, int | None] = (None, None)
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream.
-
-        Args:
-            data: any number of bytes, split anywhere.
-        """
-        for event in self._parser.feed(data):
-            self._take(event)
-
-    def reply(self) -> Reply:
-        """Say what has been answered so far; a cut stream gives what came before the cut.
-
-        Returns:
-            The reply; no answers when no choice has come.
-        """
-        for event in self._parser.close():
-            self._take(event)
-        answers = tuple(
-            Answer(
+    def _answers(self) -> Iterator[Answer]:
+        for index in sorted(self._texts):
+            told = self._logprobs.get(index)
+            yield Answer(
                 text="".join(self._texts[index]),
                 finish_reason=self._ends.get(index, ""),
-                extra=keep({"logprobs": told} if (told := self._logprobs.get(index)) else {}),
+                extra=keep({"logprobs": told} if told else {}),
             )
-            for index in sorted(self._texts)
-        )
-        input_tokens, output_tokens = self._tokens
-        return Reply(
-            answers=answers,
-            model_returned=self._model,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-        )
 
-    def _take(self, event: ServerSentEvent) -> None:
-        if event.data == "[DONE]":
-            self.done = True
-            return
-        try:
-            chunk = _decode(event.data)
-        except (msgspec.DecodeError, RecursionError):
-            chunk = None
-        if not isinstance(chunk, dict):
-            self.n_unreadable += 1
-            return
-        if chunk.get("error") is not None:
-            self.error_code = error_code(chunk["error"])
-        self._model = text_of(chunk.get("model")) or self._model
-        if isinstance(chunk.get("usage"), dict):
-            self._tokens = token_counts(chunk["usage"])
-        for choice in filter(None, map(dict_of, list_of(chunk.get("choices")))):
-            self._grow(choice)
-
-    def _grow(self, choice: Mapping[str, Any]) -> None:
-        index = choice.get("index")
-        index = index if isinstance(index, int) else 0
+    def _grow(self, index: int, choice: dict[str, Any]) -> None:
         self._texts.setdefault(index, []).append(text_of(choice.get("text")))
         if end := text_of(choice.get("finish_reason")):
             self._ends[index] = end

@@ -15,7 +15,7 @@ What differs from Chat Completions and how it is brought to the same record:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -25,7 +25,7 @@ from stillwatch.wire import chat
 from stillwatch.wire.body import count, keep, kept, open_reply, open_request, refuse
 from stillwatch.wire.chat import ReplyHead
 from stillwatch.wire.chat_stream import dict_of, is_text_part, list_of, text_of
-from stillwatch.wire.question import Question, Reply
+from stillwatch.wire.question import PosedQuestion, Question, Reply
 
 _encode = msgspec.json.Encoder().encode
 _WIRE = "messages"
@@ -35,28 +35,20 @@ _NOT_SAMPLING = frozenset({
     "mcp_servers", "user_profile_id", "workspace_id", "container", "diagnostics", "cache_control",
 })  # fmt: skip
 _INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-_ERROR_TYPES = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
+#: HTTP status of the wire's error types; a batch's rows carry the type without one.
+ERROR_STATUSES = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
 }
-
-
-class MessagesRequest(NamedTuple):
-    """A question, and how its answer shall travel.
-
-    Attributes:
-        question: what is asked.
-        is_streamed: whether the answer shall come as server-sent events.
-    """
-
-    question: Question
-    is_streamed: bool
+_ERROR_TYPES = {status: name for name, status in ERROR_STATUSES.items()}
 
 
 def parse_request(body: bytes) -> Question:
@@ -74,7 +66,7 @@ def parse_request(body: bytes) -> Question:
     return parse_messages_request(body).question
 
 
-def parse_messages_request(body: bytes) -> MessagesRequest:
+def parse_messages_request(body: bytes) -> PosedQuestion:
     """Read the question from a body, and whether the answer shall be streamed.
 
     Args:
@@ -87,7 +79,7 @@ def parse_messages_request(body: bytes) -> MessagesRequest:
         BadRequestError: not JSON, or not a conversation.
     """
     found = open_request(body, wire=_WIRE)
-    return MessagesRequest(question_from(found), found.get("stream") is True)
+    return PosedQuestion(question_from(found), found.get("stream") is True)
 
 
 def question_from(found: Mapping[str, Any]) -> Question:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,18 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     messages: tuple[Message, ...]
     model: str = ""
     parameters: dict[str, Any] = {}
+
+
+class PosedQuestion(NamedTuple):
+    """A question, and how its answer shall travel.
+
+    Attributes:
+        question: what is asked.
+        is_streamed: whether the answer shall come as server-sent events.
+    """
+
+    question: Question
+    is_streamed: bool
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

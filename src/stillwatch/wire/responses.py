@@ -14,7 +14,7 @@ What differs from Chat Completions and how it is brought to the same record:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -24,7 +24,7 @@ from stillwatch.wire import chat
 from stillwatch.wire.body import count, keep, kept, open_reply, open_request, refuse
 from stillwatch.wire.chat import ReplyHead
 from stillwatch.wire.chat_stream import dict_of, list_of, text_of
-from stillwatch.wire.question import Question, Reply
+from stillwatch.wire.question import PosedQuestion, Question, Reply
 
 _encode = msgspec.json.Encoder().encode
 _WIRE = "responses"
@@ -39,18 +39,6 @@ _ELSEWHERE = ("prompt", "previous_response_id", "conversation", "instructions")
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 #: States of a response that are not a reason to have stopped short.
 _STATES = frozenset({"completed", "failed", "cancelled"})
-
-
-class ResponsesRequest(NamedTuple):
-    """A question, and how its answer shall travel.
-
-    Attributes:
-        question: what is asked.
-        is_streamed: whether the answer shall come as server-sent events.
-    """
-
-    question: Question
-    is_streamed: bool
 
 
 def parse_request(body: bytes) -> Question:
@@ -68,7 +56,7 @@ def parse_request(body: bytes) -> Question:
     return parse_responses_request(body).question
 
 
-def parse_responses_request(body: bytes) -> ResponsesRequest:
+def parse_responses_request(body: bytes) -> PosedQuestion:
     """Read the question from a body, and whether the answer shall be streamed.
 
     Args:
@@ -81,7 +69,7 @@ def parse_responses_request(body: bytes) -> ResponsesRequest:
         BadRequestError: not JSON, or nothing is asked.
     """
     found = open_request(body, wire=_WIRE)
-    return ResponsesRequest(question_from(found), found.get("stream") is True)
+    return PosedQuestion(question_from(found), found.get("stream") is True)
 
 
 def question_from(found: Mapping[str, Any]) -> Question:

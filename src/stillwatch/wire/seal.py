@@ -10,7 +10,10 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import NamedTuple, NoReturn
+import math
+from typing import NamedTuple, NoReturn, Protocol, TypeVar
+
+import msgspec
 
 from stillwatch.errors import InvalidInputError, NotPermittedError, reject
 
@@ -90,6 +93,91 @@ def unseal(secret: bytes, purpose: Purpose, word: str, *, body: bytes | None = N
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
         malformed(purpose, word)
+
+
+class Order(Protocol):
+    """What a header orders of the model server, dated.
+
+    Attributes:
+        issued_at: when it was written (UTC epoch seconds).
+    """
+
+    @property
+    def issued_at(self) -> float: ...  # noqa: D102 - above
+
+
+_Dated = TypeVar("_Dated", bound=Order)
+
+
+class Age(NamedTuple):
+    """How old an order may be.
+
+    Attributes:
+        now: UTC epoch seconds, or None to accept any age (a simulated clock).
+        most_s: seconds that it is good for, into the past and, for clocks that differ, into the
+            future.
+    """
+
+    now: float | None
+    most_s: float
+
+
+def seal_order(secret: bytes, purpose: Purpose, order: Order, *, body: bytes) -> str:
+    """Sign an order for the question in `body`.
+
+    Args:
+        secret: shared by gateway and model server, at least 16 bytes.
+        purpose: what it is for.
+        order: any struct that has a date.
+        body: the bytes of the question as they are forwarded.
+
+    Returns:
+        The word, ASCII without spaces.
+
+    Raises:
+        InvalidInputError: the secret is too short or the time is not finite.
+    """
+    if not math.isfinite(order.issued_at):
+        reject(purpose.name, "issued_at", "finite epoch seconds", got=order.issued_at)
+    return seal(secret, purpose, msgspec.json.encode(order), body=body)
+
+
+def unseal_order(
+    secret: bytes,
+    purpose: Purpose,
+    word: str,
+    *,
+    body: bytes,
+    decoder: msgspec.json.Decoder[_Dated],
+    age: Age,
+) -> _Dated:
+    """Read an order, and refuse it unless it was written for this body, and lately.
+
+    Args:
+        secret: as for `seal_order`.
+        purpose: what it is for.
+        word: as it came.
+        body: the bytes of the question as they came.
+        decoder: of the order.
+        age: how old it may be.
+
+    Returns:
+        The order.
+
+    Raises:
+        InvalidInputError: the word does not have the form that `seal_order` writes.
+        NotPermittedError: the code is wrong, or the order is too old.
+    """
+    data = unseal(secret, purpose, word, body=body)
+    try:
+        order = decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError):
+        malformed(purpose, word)
+    if age.now is not None and not abs(age.now - order.issued_at) <= age.most_s:
+        old_s = age.now - order.issued_at
+        message = f"{purpose.name}: the order is {old_s:.0f} s old, {age.most_s:g} allowed"
+        raise NotPermittedError(message, hint="check the clocks of gateway and model server")
+    return order
 
 
 def malformed(purpose: Purpose, word: str) -> NoReturn:

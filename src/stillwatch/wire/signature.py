@@ -8,13 +8,11 @@ order and the SHA-256 of the body.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import msgspec
 
-from stillwatch.errors import NotPermittedError, reject
-from stillwatch.wire.seal import Purpose, malformed, seal, unseal
+from stillwatch.wire.seal import Age, Purpose, seal_order, unseal_order
 
 #: The header's name, lower case as ASGI has it.
 MARK_HEADER = "x-stillwatch-mark"
@@ -66,12 +64,8 @@ def sign_mark(
     Raises:
         InvalidInputError: the secret is too short or the time is not finite.
     """
-    if not math.isfinite(issued_at):
-        reject("sign_mark", "issued_at", "finite epoch seconds", got=issued_at)
-    order = msgspec.json.encode(
-        _Order(campaign_id=campaign_id, issued_at=float(issued_at), mark_key_id=mark_key_id)
-    )
-    return seal(secret, _PURPOSE, order, body=body)
+    order = _Order(campaign_id=campaign_id, issued_at=float(issued_at), mark_key_id=mark_key_id)
+    return seal_order(secret, _PURPOSE, order, body=body)
 
 
 def verify_mark(
@@ -97,27 +91,6 @@ def verify_mark(
         InvalidInputError: the header does not have the form that `sign_mark` writes.
         NotPermittedError: the code is wrong, or the order is too old.
     """
-    data = unseal(secret, _PURPOSE, header, body=body)
-    try:
-        order = _DECODER.decode(data)
-    except (msgspec.MsgspecError, ValueError):
-        malformed(_PURPOSE, header)
-    check_age(_PURPOSE, order.issued_at, now=now, max_age_s=max_age_s)
+    age = Age(now, max_age_s)
+    order = unseal_order(secret, _PURPOSE, header, body=body, decoder=_DECODER, age=age)
     return MarkOrder(order.campaign_id, order.mark_key_id)
-
-
-def check_age(purpose: Purpose, issued_at: float, *, now: float | None, max_age_s: float) -> None:
-    """Refuse an order that is too old, or too far ahead.
-
-    Args:
-        purpose: for the error.
-        issued_at: when it was written (UTC epoch seconds).
-        now: UTC epoch seconds, or None to accept any age.
-        max_age_s: seconds that it is good for, either way.
-
-    Raises:
-        NotPermittedError: it is not good now.
-    """
-    if now is not None and not abs(now - issued_at) <= max_age_s:
-        message = f"{purpose.name}: the order is {now - issued_at:.0f} s old, {max_age_s:g} allowed"
-        raise NotPermittedError(message, hint="check the clocks of gateway and model server")

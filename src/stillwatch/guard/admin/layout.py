@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from stillwatch.report import numbers
+from stillwatch.report.page import page_environment
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
@@ -27,26 +28,9 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 @lru_cache(1)
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        # The reports' sheet of styles and their base.
-        loader=jinja2.ChoiceLoader([
-            jinja2.PackageLoader("stillwatch.guard.admin"),
-            jinja2.PackageLoader("stillwatch.report"),
-        ]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    environment.filters.update(
-        count=numbers.count,
-        p=numbers.p_text,
-        seconds=numbers.seconds,
-        ago=ago,
-        when=when,
-        told=told,
-    )
+    # With the reports' sheet of styles and their base.
+    environment = page_environment("stillwatch.guard.admin")
+    environment.filters.update(ago=ago, when=when, told=told)
     return environment
 
 

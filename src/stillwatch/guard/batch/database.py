@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stillwatch.errors import RecordError
+from stillwatch.guard.sqlite_file import one_step, open_sqlite
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS ids (
@@ -45,12 +46,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._translated():
-            self._db = sqlite3.connect(
-                path, timeout=10.0, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._db = open_sqlite(path, _SCHEMA)
 
     def close(self) -> None:
         """Close the file."""
@@ -130,14 +126,8 @@ class Database:
         Raises:
             RecordError: the file failed; nothing was changed.
         """
-        with self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+        with self._translated(), one_step(self._db):
+            yield self._db
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

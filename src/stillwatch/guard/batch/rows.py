@@ -11,23 +11,11 @@ import msgspec
 from stillwatch.guard.policy.facts import capabilities
 from stillwatch.guard.routes.wires import MESSAGES, Parsed, Wire, wire_of
 from stillwatch.wire.chat import BadRequestError, parse_error_code
+from stillwatch.wire.messages import ERROR_STATUSES
 
 Vendor = Literal["openai", "anthropic"]
 _encode: Final = msgspec.json.Encoder().encode
 _JSON_FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-#: HTTP status of the Messages wire's error types, which a batch's rows carry without one.
-_STATUSES: Final = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
 _MODEL_CHARS: Final = 200  # of a model's name, which a client may invent
 
 
@@ -242,7 +230,7 @@ def _anthropic_result(told: _AnthropicResult) -> Result:
     if outcome.type != "errored":
         return Result(told.custom_id, 0, b"", outcome.type)
     code = _anthropic_code(bytes(outcome.error))
-    return Result(told.custom_id, _STATUSES.get(code, 0), b"", code)
+    return Result(told.custom_id, ERROR_STATUSES.get(code, 0), b"", code)
 
 
 def _anthropic_code(error: bytes) -> str:

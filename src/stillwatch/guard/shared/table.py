@@ -14,6 +14,7 @@ from typing import Final
 
 from stillwatch.errors import EnvironmentUnfitError, RecordError
 from stillwatch.guard.shared.changes import MOST_CHANGES, ChangeLog, Known
+from stillwatch.guard.sqlite_file import one_step
 from stillwatch.guard.wall.table import Steps
 from stillwatch.guard.wall.verdict import VerdictTable
 
@@ -110,22 +111,11 @@ class SharedVerdictTable(VerdictTable):
 
     def _apply(self, known: Known, place: int) -> None:
         for steps in known.changes or ():
-            with self._translated("written"):
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    # The learner's process may have applied it meanwhile.
-                    if self._generation() == place:
-                        self._carry_out(steps)
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
+            with self._translated("written"), one_step(self._db):
+                # The learner's process may have applied it meanwhile.
+                if self._generation() == place:
+                    self._carry_out(steps)
             place += 1
-
-    def _carry_out(self, steps: Steps) -> None:
-        for statement, rows in steps:
-            self._db.executemany(statement, rows)
-        self._db.execute("UPDATE meta SET generation = generation + 1")
 
     def _begin(self, place: int) -> None:
         """Found the log on this table: the first gateway's verdicts become everybody's."""
@@ -181,8 +171,6 @@ class SharedVerdictTable(VerdictTable):
         return None if row is None else str(row[0])
 
     def _set_log_id(self, log_id: str) -> None:
-        with self._translated("written"):
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._translated("written"), one_step(self._db):
             self._db.execute("DELETE FROM shared_log")
             self._db.execute("INSERT INTO shared_log VALUES (?)", (log_id,))
-            self._db.execute("COMMIT")

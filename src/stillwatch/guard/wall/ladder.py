@@ -224,18 +224,6 @@ class Ladder:
         """
         return (climb(rule.rungs, age_s, approved) for rule in self.rules)
 
-    def blocks_somewhere(self, age_s: float) -> bool:
-        """Say whether a campaign of this age is blocked on any model.
-
-        Args:
-            age_s: seconds since the campaign's first verdict.
-
-        Returns:
-            True when some rule's rung is block by now.
-        """
-        rungs = (held.rung for held in self.held_anywhere(age_s))
-        return any(rung is not None and rung.action == "block" for rung in rungs)
-
     def rungs(self, model: str) -> tuple[Rung, ...]:
         """Find the rungs for a model.
 

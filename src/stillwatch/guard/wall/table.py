@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stillwatch.errors import RecordError
+from stillwatch.guard.sqlite_file import one_step, open_sqlite
 
 Row = tuple[object, ...]
 #: Statements with the rows that each is run for; plain values only, so that they can be replayed.
@@ -57,12 +58,7 @@ class StateTable:
         self._path = path
         with self._translated("opened"):
             # The gateway reads it from worker threads, one at a time.
-            self._db = sqlite3.connect(
-                path, timeout=10.0, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+            self._db = open_sqlite(path, _SCHEMA)
 
     def close(self) -> None:
         """Close the file."""
@@ -90,19 +86,15 @@ class StateTable:
 
     def _change(self, steps: Steps) -> int:
         """Run statements as one step, and raise the generation."""
-        with self._translated("written"):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                for statement, rows in steps:
-                    self._db.executemany(statement, rows)
-                self._db.execute("UPDATE meta SET generation = generation + 1")
-                generation = self._generation()
+        with self._translated("written"), one_step(self._db):
+            self._carry_out(steps)
+            return self._generation()
 
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-        return generation
+    def _carry_out(self, steps: Steps) -> None:
+        """Run statements inside a transaction that is open already."""
+        for statement, rows in steps:
+            self._db.executemany(statement, rows)
+        self._db.execute("UPDATE meta SET generation = generation + 1")
 
     @contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
