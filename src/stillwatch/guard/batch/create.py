@@ -21,12 +21,12 @@ from stillwatch.guard.batch.fetching import fetch_copy
 from stillwatch.guard.batch.ledger import Submission, plain
 from stillwatch.guard.batch.objects import show_batch
 from stillwatch.guard.batch.owning import foreign, note_owner
-from stillwatch.guard.batch.request import Request, new_id
+from stillwatch.guard.batch.request import Request
 from stillwatch.guard.batch.rewriting import rewritten
 from stillwatch.guard.batch.rows import json_object
 from stillwatch.guard.batch.stand_in import send_stand_in
 from stillwatch.guard.recording.audit import AuditEvent
-from stillwatch.guard.recording.recorder import Asked
+from stillwatch.guard.recording.recorder import Asked, new_exchange_id
 from stillwatch.guard.routes.owners import standing_of
 from stillwatch.guard.routes.replies import NOT_FOUND, TOO_LONG, Refusal, body_of, read_body
 from stillwatch.guard.routes.wires import CHAT, MESSAGES, wire_of
@@ -225,7 +225,7 @@ async def _are_own(request: Request, stored_ids: list[str]) -> bool:
 async def _refuse(making: _Making, *, n_rows: int, now: float) -> None:
     request, ruled = making.request, making.ruled
     assert ruled is not None, "decided"
-    state, decision, request_id = request.state, ruled.decision, new_id()
+    state, decision, request_id = request.state, ruled.decision, new_exchange_id()
     refusal = refusal_of_batch(state, decision, request_id=request_id)
     is_messages = request.route.vendor == "anthropic"
     wire = MESSAGES if is_messages else wire_of(making.endpoint) or CHAT

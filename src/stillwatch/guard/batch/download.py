@@ -16,9 +16,9 @@ from stillwatch.guard.batch.given import Giver
 from stillwatch.guard.batch.held import header
 from stillwatch.guard.batch.ledger import Known
 from stillwatch.guard.batch.lines import Line, LineReader
-from stillwatch.guard.batch.request import Request, new_id
+from stillwatch.guard.batch.request import Request
 from stillwatch.guard.connections.relay import Relay
-from stillwatch.guard.recording.recorder import MARKED_HEADER
+from stillwatch.guard.recording.recorder import MARKED_HEADER, new_exchange_id
 from stillwatch.guard.routes.headers import Pairs
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def serve_results(request: Request) -> None:
         if decision.would_have is not None:
             state.metrics.count("would_have", action=decision.would_have)
         if decision.is_refusal:
-            request_id = new_id()
+            request_id = new_exchange_id()
             refusal = refusal_of_batch(state, decision, request_id=request_id)
             await request.refuse(refusal, request_id=request_id)
             return

@@ -9,6 +9,7 @@ from typing import Final
 from starlette.types import Message, Send
 
 from stillwatch.guard.routes.headers import Pairs
+from stillwatch.guard.routes.reading import inflated
 
 Edit = Callable[[int, bytes], Awaitable[bytes]]
 _LENGTH: Final = b"content-length"
@@ -72,12 +73,11 @@ class Held:
 
     async def _end(self, body: bytes) -> None:
         pairs: Pairs = list(self._start["headers"])
-        plain = body
-        if header(pairs, _ENCODING) in {b"gzip", b"deflate"}:
-            try:
-                plain = zlib.decompressobj(wbits=47).decompress(body, 64 * len(body) + 1024)
-            except zlib.error:
-                plain = b""
+        encoding = header(pairs, _ENCODING)
+        try:
+            plain = inflated(body, encoding.decode("latin-1") if encoding is not None else None)
+        except zlib.error:
+            plain = b""
         edited = await self._edit(self._start["status"], plain)
         if edited is not plain:
             body = edited

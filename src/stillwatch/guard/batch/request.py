@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -161,12 +159,3 @@ class Request:
         """
         noun = self.route.noun
         self.state.metrics.count("batch_requests", noun=noun, action=action, status=str(status))
-
-
-def new_id() -> str:
-    """Make up the id of an exchange that is no row.
-
-    Returns:
-        24 hex digits, in order of time.
-    """
-    return f"{time.time_ns():016x}{secrets.token_hex(4)}"

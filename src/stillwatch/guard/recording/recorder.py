@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from stillwatch.guard.clock import Clock
 from stillwatch.guard.connections.relay import Relayed
 from stillwatch.guard.keys import Principal
 from stillwatch.guard.recording.keeping import Keeping, RecordConfig
+from stillwatch.guard.routes.reading import inflated
 from stillwatch.guard.routes.wires import CHAT, UNREADABLE, Read, Wire
 from stillwatch.guard.telling.metrics import Metrics
 from stillwatch.guard.wall.decide import Decision
@@ -39,6 +42,15 @@ _QUEUE_BYTES: Final = 64 * 2**20
 #: Share of the queue that texts may fill; the rest is for rows without them.
 _TEXT_SHARE: Final = 0.75
 _CHARS_PER_TOKEN: Final = 4  # rough, for simulated times of answers whose stream told no usage
+
+
+def new_exchange_id() -> str:
+    """Make up the id of an exchange.
+
+    Returns:
+        24 hex digits, in order of time.
+    """
+    return f"{time.time_ns():016x}{secrets.token_hex(4)}"
 
 
 @dataclass(slots=True)
@@ -285,7 +297,7 @@ def _read_reply(wire: Wire, relayed: Relayed) -> Read:
     if relayed.status == 0 or relayed.failure is not None:
         return _NOTHING
     try:
-        body = _decompressed(b"".join(relayed.chunks), relayed.header(b"content-encoding"))
+        body = inflated(b"".join(relayed.chunks), relayed.header(b"content-encoding"))
     except zlib.error:
         relayed.error = relayed.error or UNREADABLE
         return _NOTHING
@@ -295,13 +307,6 @@ def _read_reply(wire: Wire, relayed: Relayed) -> Read:
     read = wire.read(body, streamed=relayed.is_streamed)
     relayed.error = relayed.error or read.error
     return read
-
-
-def _decompressed(body: bytes, encoding: str | None) -> bytes:
-    if encoding not in {"gzip", "deflate"}:
-        return body
-    # A server may compress although it was asked not to; 64 times the copy's size is a bomb.
-    return zlib.decompressobj(wbits=47).decompress(body, 64 * len(body) + 1024)
 
 
 def _tokens(reply: Reply) -> int:

@@ -6,8 +6,6 @@ It knows nothing of sockets or of any web framework: routes, plug-ins and batche
 from __future__ import annotations
 
 import math
-import secrets
-import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -15,7 +13,7 @@ from stillwatch.guard.keys import Principal
 from stillwatch.guard.policy.apply import decide_by_policy
 from stillwatch.guard.policy.facts import Asking, capabilities, route_capabilities
 from stillwatch.guard.policy.live import LivePolicy
-from stillwatch.guard.recording.recorder import Asked
+from stillwatch.guard.recording.recorder import Asked, new_exchange_id
 from stillwatch.guard.routes.owners import SOUND, Standing
 from stillwatch.guard.routes.replies import BLOCKED, Refusal
 from stillwatch.guard.routes.wires import Parsed, Wire
@@ -231,7 +229,7 @@ def judge_unread(
 def _exchange_id(state: GuardState, headers: Mapping[bytes, bytes]) -> str:
     # Outside a simulation a client's word for its request is not unique, and not ours to record.
     named = headers.get(b"x-request-id") if state.config.simulation else None
-    return named.decode("latin-1") if named else f"{time.time_ns():016x}{secrets.token_hex(4)}"
+    return named.decode("latin-1") if named else new_exchange_id()
 
 
 def refusal_of(decision: Decision, challenge: ChallengeConfig, request_id: str = "") -> Refusal:

@@ -175,3 +175,22 @@ def unpacked(body: bytes, encoding: bytes, *, limit: int) -> bytes:
     except (zlib.error, OSError, pa.ArrowInvalid):
         return body
     return plain
+
+
+def inflated(body: bytes, encoding: str | None) -> bytes:
+    """Undo an answer's compression: a server may compress although it was asked not to.
+
+    Args:
+        body: as it came, cut short perhaps.
+        encoding: its `content-encoding`, or None.
+
+    Returns:
+        The bytes; the body itself for another coding.
+
+    Raises:
+        zlib.error: not what the coding says.
+    """
+    if encoding not in {"gzip", "deflate"}:
+        return body
+    # 64 times the size is a bomb.
+    return zlib.decompressobj(wbits=47).decompress(body, 64 * len(body) + 1024)
