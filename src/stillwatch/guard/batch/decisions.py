@@ -6,12 +6,10 @@ import math
 from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from stillwatch.guard.batch.copies import Tally
-from stillwatch.guard.policy.apply import decide_by_policy
-from stillwatch.guard.policy.facts import Asking
-from stillwatch.guard.routes.asking import Came, refusal_of
+from stillwatch.guard.routes.asking import Came, Requested, decide_through, refusal_of, wall_of
 from stillwatch.guard.routes.replies import Refusal
 from stillwatch.guard.routes.wires import wire_of
-from stillwatch.guard.wall.decide import Action, Decision, decide, decide_unread
+from stillwatch.guard.wall.decide import Action, Decision, decide, decide_posed, decide_unread
 from stillwatch.guard.wall.ladder import Rung
 
 if TYPE_CHECKING:
@@ -89,11 +87,9 @@ class _Ladder:
 
     def _decide(self, model: str, buckets: _Asks | _Answers) -> Decision:
         state, account, now = self._state, self._came.principal.account, self._came.now
-        board, wall = state.board, state.config.ladder
-        # Without a name the server chooses; no rule for "" must not be a way round the others.
-        if not (model or wall.rung("", math.inf)):
-            return decide_unread(account, now, board=board, ladder=wall, is_chat=True)
-        return decide(account, model, now, board=board, ladder=wall, buckets=buckets)
+        return decide_posed(
+            account, model, now, board=state.board, ladder=state.config.ladder, buckets=buckets
+        )
 
 
 def decide_batch(state: GuardState, came: Came, tally: Tally | None, *, endpoint: str) -> Ruled:
@@ -170,20 +166,9 @@ def refusal_of_batch(state: GuardState, decision: Decision, *, request_id: str) 
 def _of_model(
     state: GuardState, came: Came, model: str, *, tally: Tally, ladder: _Ladder
 ) -> Decision:
-    if state.policy is None:
-        return ladder(model)
-    principal = came.principal
-    asking = Asking(
-        principal.account,
-        principal.org,
-        model,
-        frozenset(tally.asks.get(model, ())) | _BATCH,
-        came.address,
-        state.board.verdict(principal.account, came.now),
-        is_verified=state.board.is_verified(principal.account, came.now),
-        questions=tally.models[model],
-    )
-    return decide_by_policy(state.policy, asking, came.now, ladder=lambda: ladder(model))
+    asks = frozenset(tally.asks.get(model, ())) | _BATCH
+    facts = Requested(model, asks, tally.models[model])
+    return decide_through(wall_of(state), came, facts, ladder=lambda: ladder(model))
 
 
 def _unread(state: GuardState, came: Came, tally: Tally | None, *, is_read: bool) -> Decision:
@@ -193,20 +178,8 @@ def _unread(state: GuardState, came: Came, tally: Tally | None, *, is_read: bool
     def by_ladder() -> Decision:
         return decide_unread(account, now, board=board, ladder=wall, is_chat=is_read)
 
-    if state.policy is None:
-        return by_ladder()
     n_rows = tally.n_rows - sum(tally.models.values()) if tally is not None else 1
-    asking = Asking(
-        account,
-        came.principal.org,
-        None,
-        _BATCH,
-        came.address,
-        board.verdict(account, now),
-        is_verified=board.is_verified(account, now),
-        questions=n_rows,
-    )
-    return decide_by_policy(state.policy, asking, now, ladder=by_ladder)
+    return decide_through(wall_of(state), came, Requested(None, _BATCH, n_rows), ladder=by_ladder)
 
 
 def _rank(decision: Decision) -> tuple[int, int]:

@@ -23,7 +23,6 @@ from stillwatch.guard.routes.wires import Parsed, Wire
 from stillwatch.guard.state import GuardState
 from stillwatch.guard.wall.challenge import VERIFIED_HEADER
 from stillwatch.guard.wall.decide import strongest
-from stillwatch.record.privacy import KeyedHash
 from stillwatch.wire.chat import BadRequestError
 
 #: What only the gateway itself can do: the order to mark is signed over the bytes that it sends.
@@ -88,7 +87,7 @@ class Desk:
     def __init__(self, state: GuardState, *, can_strip: bool) -> None:
         self.state = state
         self._beyond = _OUT_OF_REACH if can_strip else _OUT_OF_REACH | {"strip"}
-        self._hasher = KeyedHash(state.config.secrets.hash_key)
+        self._hasher = state.config.secrets.hasher
 
     async def ask(self, occasion: Occasion) -> Asked:
         """Decide on one question.
@@ -103,8 +102,7 @@ class Desk:
             InvalidInputError: the state is a simulation's, and the headers do not fit its clock.
         """
         state = self.state
-        key_hash = self._hasher.hash(KEY_KIND, occasion.key)
-        principal = Principal(occasion.account, key_hash, occasion.org)
+        principal = self._principal(occasion)
         parsed = _parsed(occasion)
         token = occasion.headers.get(VERIFIED_HEADER)
         if token is not None:
@@ -141,8 +139,7 @@ class Desk:
         Returns:
             What to reply instead, or None to let it pass.
         """
-        key_hash = self._hasher.hash(KEY_KIND, occasion.key)
-        principal = Principal(occasion.account, key_hash, occasion.org)
+        principal = self._principal(occasion)
         decision = judge_unread(self.state, principal, path=path, address=occasion.address)
         if not decision.is_refusal:
             return None
@@ -183,6 +180,10 @@ class Desk:
             whole_s=answered.whole_s,
         )
         self.state.follow(asyncio.create_task(self.state.recorder.answered(asked, relayed)))
+
+    def _principal(self, occasion: Occasion) -> Principal:
+        key_hash = self._hasher.hash(KEY_KIND, occasion.key)
+        return Principal(occasion.account, key_hash, occasion.org)
 
     def _keep_within_reach(self, asked: Asked) -> None:
         decision = asked.decision

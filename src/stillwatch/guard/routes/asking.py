@@ -5,8 +5,7 @@ It knows nothing of sockets or of any web framework: routes, plug-ins and batche
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from stillwatch.guard.keys import Principal
@@ -19,7 +18,7 @@ from stillwatch.guard.routes.replies import BLOCKED, Refusal
 from stillwatch.guard.routes.wires import Parsed, Wire
 from stillwatch.guard.state import GuardState
 from stillwatch.guard.wall.challenge import CHALLENGED, ChallengeConfig, challenge_message
-from stillwatch.guard.wall.decide import Decision, decide, decide_unread
+from stillwatch.guard.wall.decide import Decision, decide_posed, decide_unread
 from stillwatch.guard.wall.ladder import Buckets, Ladder, Rung
 from stillwatch.guard.wall.verdict import Board
 
@@ -67,8 +66,7 @@ def judge(
     if standing.fault:
         decision = _barred(state, standing)
     else:
-        wall = Wall(state.board, state.config.ladder, state.buckets, state.policy)
-        decision = decide_asked(wall, came, parsed)
+        decision = decide_asked(wall_of(state), came, parsed)
     asked = _asked(state, came, parsed, wire=wire, decision=decision)
     asked.session = standing.session or asked.session
     _note(state, came, decision)
@@ -165,33 +163,76 @@ def decide_asked(wall: Wall, came: Came, parsed: Parsed | None) -> Decision:
     account, now, board, ladder = came.principal.account, came.now, wall.board, wall.ladder
 
     def by_ladder() -> Decision:
-        model = parsed.question.model if parsed is not None else ""
-        # Without a name the server chooses; no rule for "" must not be a way round the others.
-        if parsed is None or not (model or ladder.rung("", math.inf)):
+        if parsed is None:
             return decide_unread(account, now, board=board, ladder=ladder, is_chat=True)
-        n = parsed.n_answers
+        n, model = parsed.n_answers, parsed.question.model
         buckets = wall.buckets if n == 1 else _Several(wall.buckets, n)
-        decision = decide(account, model, now, board=board, ladder=ladder, buckets=buckets)
+        decision = decide_posed(account, model, now, board=board, ladder=ladder, buckets=buckets)
         return decision if decision.took is None else decision._replace(n_took=n)
 
     if wall.policy is None:
         return by_ladder()
     model, asks = None, None
     if parsed is not None:
-        question = parsed.question
-        model = question.model
-        asks = capabilities(question.parameters, streamed=parsed.is_streamed)
-    verdict = board.verdict(account, now)
+        model = parsed.question.model
+        asks = capabilities(parsed.question.parameters, streamed=parsed.is_streamed)
+    return decide_through(wall, came, Requested(model, asks), ladder=by_ladder)
+
+
+class Requested(NamedTuple):
+    """What a policy is told of a request besides who sent it.
+
+    Attributes:
+        model: asked for, or None.
+        asks: capabilities asked for, or None when they are not known.
+        questions: that it counts as (count).
+    """
+
+    model: str | None = None
+    asks: frozenset[str] | None = None
+    questions: int = 1
+
+
+def decide_through(
+    wall: Wall, came: Came, facts: Requested, *, ladder: Callable[[], Decision]
+) -> Decision:
+    """Decide by the policy, where there is one, and by the ladder if that lets it.
+
+    Args:
+        wall: what it depends on.
+        came: who asks, when and from where.
+        facts: what the policy is told.
+        ladder: gives the ladder's decision.
+
+    Returns:
+        The decision.
+    """
+    if wall.policy is None:
+        return ladder()
+    account, now = came.principal.account, came.now
     asking = Asking(
         account,
         came.principal.org,
-        model,
-        asks,
+        facts.model,
+        facts.asks,
         came.address,
-        verdict,
-        is_verified=board.is_verified(account, now),
+        wall.board.verdict(account, now),
+        is_verified=wall.board.is_verified(account, now),
+        questions=facts.questions,
     )
-    return decide_by_policy(wall.policy, asking, now, ladder=by_ladder)
+    return decide_by_policy(wall.policy, asking, now, ladder=ladder)
+
+
+def wall_of(state: GuardState) -> Wall:
+    """Give what decisions depend on now.
+
+    Args:
+        state: shared.
+
+    Returns:
+        The wall.
+    """
+    return Wall(state.board, state.config.ladder, state.buckets, state.policy)
 
 
 def judge_unread(
@@ -208,22 +249,15 @@ def judge_unread(
     Returns:
         The decision.
     """
-    account, now = principal.account, state.clock.now()
+    wall = wall_of(state)
+    came = Came(principal, {}, state.clock.now(), address)
 
     def by_ladder() -> Decision:
-        return decide_unread(account, now, board=state.board, ladder=state.config.ladder)
+        return decide_unread(principal.account, came.now, board=wall.board, ladder=wall.ladder)
 
-    if state.policy is None:
+    if wall.policy is None:
         return by_ladder()
-    asking = Asking(
-        account,
-        principal.org,
-        asks=route_capabilities(path),
-        address=address,
-        verdict=state.board.verdict(account, now),
-        is_verified=state.board.is_verified(account, now),
-    )
-    return decide_by_policy(state.policy, asking, now, ladder=by_ladder)
+    return decide_through(wall, came, Requested(asks=route_capabilities(path)), ladder=by_ladder)
 
 
 def _exchange_id(state: GuardState, headers: Mapping[bytes, bytes]) -> str:

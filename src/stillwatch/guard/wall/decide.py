@@ -96,6 +96,30 @@ def decide(
     return decision if ladder.mode == "enforce" else _only_observe(decision)
 
 
+def decide_posed(
+    account: str, model: str, now: float, *, board: Board, ladder: Ladder, buckets: Buckets
+) -> Decision:
+    """Decide on a question that may leave the model to the server.
+
+    No rule for the empty name must be a way round the others: such a question is treated as one
+    that cannot be read.
+
+    Args:
+        account: as for `decide`.
+        model: the model asked for; "" where the server chooses.
+        now: as for `decide`.
+        board: as for `decide`.
+        ladder: as for `decide`.
+        buckets: as for `decide`.
+
+    Returns:
+        The decision.
+    """
+    if not (model or ladder.rung("", math.inf)):
+        return decide_unread(account, now, board=board, ladder=ladder, is_chat=True)
+    return decide(account, model, now, board=board, ladder=ladder, buckets=buckets)
+
+
 def decide_unread(
     account: str, now: float, *, board: Board, ladder: Ladder, is_chat: bool = False
 ) -> Decision:
