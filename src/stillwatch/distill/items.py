@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from stillwatch.errors import InvalidInputError
+from stillwatch.record.disk import replace_lines
 from stillwatch.record.exchange import Answer, Message, canonical_json
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ def write_items(path: Path, items: Iterable[Item]) -> int:
     Returns:
         Items written (count).
     """
-    return write_lines(path, items)
+    return replace_lines(path, items)
 
 
 def read_items(path: Path) -> Iterator[Item]:
@@ -120,27 +121,6 @@ def read_items(path: Path) -> Iterator[Item]:
     """
     hint = "make the questions again with `stillwatch distill plan`"
     return read_lines(path, Item, what="an item", hint=hint)
-
-
-def write_lines(path: Path, rows: Iterable[object]) -> int:
-    """Write JSON lines, atomically.
-
-    Args:
-        path: the file.
-        rows: any number, written in the order given.
-
-    Returns:
-        Rows written (count).
-    """
-    encoder = msgspec.json.Encoder()
-    part = path.with_name(f".{path.name}.part")
-    count = 0
-    with part.open("wb") as file:
-        for row in rows:
-            file.write(encoder.encode(row) + b"\n")
-            count += 1
-    part.replace(path)
-    return count
 
 
 def read_lines(path: Path, kind: type[T], *, what: str, hint: str) -> Iterator[T]:

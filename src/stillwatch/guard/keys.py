@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from stillwatch.errors import ConfigError
+from stillwatch.record.disk import replace_lines
 from stillwatch.record.privacy import KeyedHash
 
 #: The kind under which keys are hashed.
@@ -144,10 +145,7 @@ def write_key_table(path: Path, issued: Iterable[Issued], hasher: KeyedHash) -> 
         Rows written (count).
     """
     rows = [_Row(hasher.hash(KEY_KIND, key), account, org) for account, key, org in issued]
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-    part.replace(path)
-    return len(rows)
+    return replace_lines(path, rows)
 
 
 def presented_key(headers: Mapping[bytes, bytes]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,27 @@ def replace_json(path: Path, document: object, *, mode: int = 0o666) -> None:
         mode: who may use it, less what the process masks.
     """
     replace_file(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n", mode=mode)
+
+
+def replace_lines(path: Path, rows: Iterable[object]) -> int:
+    """Write rows as JSON lines, as they come; the file appears whole or not at all.
+
+    Args:
+        path: the file; replaced when it stands.
+        rows: any number of what msgspec encodes, written in the order given.
+
+    Returns:
+        Rows written (count).
+    """
+    encoder = msgspec.json.Encoder()
+    part = path.with_name(f".{path.name}.part")
+    count = 0
+    with part.open("wb") as file:
+        for row in rows:
+            file.write(encoder.encode(row) + b"\n")
+            count += 1
+    part.replace(path)
+    return count
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,6 +22,7 @@ from stillwatch.logs.unit import Block, Fault
 from stillwatch.model.chat_template import ChatTemplate
 from stillwatch.model.folder import ChatTokenizer
 from stillwatch.model.huggingface import is_house_folder
+from stillwatch.record.disk import replace_lines
 from stillwatch.record.exchange import Exchange, Message, from_batch
 from stillwatch.record.privacy import KeyedHash
 from stillwatch.trace.radioactivity.windows import TokenSequence
@@ -83,15 +84,7 @@ def write_outputs(path: Path, outputs: Iterable[SuspectOutput]) -> int:
     Returns:
         How many were written (count).
     """
-    encoder = msgspec.json.Encoder()
-    part = path.with_name(f".{path.name}.part")
-    count = 0
-    with part.open("wb") as file:
-        for one in outputs:
-            file.write(encoder.encode(one) + b"\n")
-            count += 1
-    part.replace(path)
-    return count
+    return replace_lines(path, outputs)
 
 
 def outputs_of(exchange: Exchange) -> list[SuspectOutput]:

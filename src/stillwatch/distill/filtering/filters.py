@@ -16,9 +16,9 @@ from stillwatch.distill.asking.attempts import Answered
 from stillwatch.distill.filtering.filter_stages import Candidate, Stage, stages_of
 from stillwatch.distill.filtering.filter_table import FilterCounts, FilterTable
 from stillwatch.distill.filtering.filter_waiting import Waiting
-from stillwatch.distill.items import Example, Item, read_lines, write_lines
+from stillwatch.distill.items import Example, Item, read_lines
 from stillwatch.model.protocol import Model
-from stillwatch.record.disk import replace_json
+from stillwatch.record.disk import replace_json, replace_lines
 
 __all__ = [
     "FilterCounts", "FilterTable", "Filtered", "filter_answers", "read_examples", "write_kept",
@@ -93,7 +93,7 @@ def write_kept(filtered: Filtered, folder: Path) -> FilterCounts:
         The counts.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_lines(folder / "kept.jsonl", filtered.kept)
+    replace_lines(folder / "kept.jsonl", filtered.kept)
     replace_json(folder / "filter.json", filtered.counts.as_dict())
     return filtered.counts
 
